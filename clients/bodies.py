@@ -1,0 +1,113 @@
+"""The bytes of an answer: read within a limit, unpacked, decoded as JSON.
+
+Knows no connection and never repeats a body.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import orjson
+
+_CHARSET = re.compile(r";\s*charset\s*=\s*\"?([A-Za-z0-9._:-]+)", re.IGNORECASE)
+_STEP = 1 << 20
+_BOM = b"\xef\xbb\xbf"
+
+ENCODINGS = "gzip, deflate"
+
+
+class TooLarge(Exception):
+    """Strictly private: the body passed the limit."""
+
+
+class Unpackable(Exception):
+    """Strictly private: the body is not packed as its `Content-Encoding` says."""
+
+
+def read_body(chunks: Iterable[bytes], *, encoding: str, limit: int) -> bytes:
+    """Join `chunks`, unpacked, and stop as soon as there are more than `limit` bytes.
+
+    Args:
+        encoding: the value of `Content-Encoding`; only what `ENCODINGS` asks for, and only once. Codings on top of
+            each other are refused: each multiplies a bomb by a thousand.
+
+    Raises:
+        TooLarge: there are more than `limit` bytes.
+        Unpackable: unknown coding, broken or cut off.
+    """
+    coding = encoding.strip().lower()
+    if coding not in ("", "identity"):
+        chunks = _unpack(chunks, coding)
+    parts: list[bytes] = []
+    size = 0
+    for chunk in chunks:
+        size += len(chunk)
+        if size > limit:
+            raise TooLarge
+        parts.append(chunk)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _unpack(chunks: Iterable[bytes], coding: str) -> Iterator[bytes]:
+    """Yield at most a mebibyte at a time, however much a chunk expands to."""
+    if coding not in ("gzip", "x-gzip", "deflate"):
+        raise Unpackable("an encoding that was not asked for")
+    unpacker: Any = None
+    began = False
+    for chunk in chunks:
+        data = chunk
+        while data:
+            if unpacker is None:
+                unpacker = zlib.decompressobj(_window(data, coding))
+            try:
+                piece = unpacker.decompress(data, _STEP)
+            except zlib.error:
+                raise Unpackable(f"not {coding}") from None
+            began = True
+            if piece:
+                yield piece
+            if unpacker.eof:
+                # gzip may have several members one after the other (RFC 1952, section 2.2).
+                data, unpacker = unpacker.unused_data.lstrip(b"\0"), None
+            else:
+                data = unpacker.unconsumed_tail
+    if began and unpacker is not None:
+        raise Unpackable("cut off")
+
+
+def _window(data: bytes, coding: str) -> int:
+    if coding != "deflate":
+        return 16 + zlib.MAX_WBITS
+    # "deflate" means zlib (RFC 9110, section 8.4.1.2), but some servers send it raw.
+    return zlib.MAX_WBITS if data[0] & 0x0F == 8 else -zlib.MAX_WBITS
+
+
+def decode_json(content: bytes, *, content_type: str) -> tuple[Any, int | None]:
+    """Decode `content`: the value and None, or None and the position (bytes or characters) where it stops being JSON.
+
+    JSON is UTF-8 (RFC 8259, section 8.1); another charset counts only if the answer declares it.
+    """
+    value, position = _loads(content)
+    if position is None:
+        return value, None
+    if content.startswith(_BOM):
+        return _loads(content[len(_BOM) :])
+    declared = _CHARSET.search(content_type)
+    if declared is None or declared.group(1).lower() in ("utf-8", "utf8"):
+        return None, position
+    try:
+        text = content.decode(declared.group(1))
+    except (LookupError, UnicodeDecodeError):
+        return None, position
+    return _loads(text.removeprefix("\ufeff"))
+
+
+def _loads(text: bytes | str) -> tuple[Any, int | None]:
+    # A returned position instead of an exception: orjson's carries the whole document, and a chained one would keep it.
+    try:
+        return orjson.loads(text), None
+    except orjson.JSONDecodeError as exc:
+        return None, exc.pos

@@ -1,0 +1,146 @@
+"""What can go wrong between us and a remote system, as one tree. Knows no transport, no job and no pause.
+
+    ClientError                    what happens next
+    ├── TransientError             the job is tried again, the client's error level rises
+    │   ├── ConnectFailedError     no connection (refused, DNS, TLS); it was already tried three times
+    │   ├── TimedOutError          connected, but no answer in time
+    │   ├── BrokenAnswerError      the connection broke in the middle: reset, truncated body, not HTTP
+    │   └── ServerError            5xx, 408 (RFC 9110, 15.5.9) and 425 (RFC 8470, 5.2)
+    ├── RateLimitedError           429, or 503 with Retry-After: the client pauses `retry_after` s, the job snoozes
+    ├── AuthRefusedError           401, 403, 407: enforced pause, the job snoozes
+    ├── RejectedError              any other 4xx, or a request that HTTP cannot carry: failure
+    │   └── RedirectRefusedError   a redirect that is not followed: too many, no target, not a safe method
+    ├── GoneError                  404, 410: the entity is gone
+    ├── UnreadableError            a good status, but not what was asked for (not JSON): failure
+    │   └── TooLargeError          the body passed `max_bytes`
+    └── PageError                  a page does not fit its `Listing`: the listing stops, a person must look
+        └── LoopError              the next request was already sent in this listing
+
+No message, attribute or repr holds a query string, a user, a password, a header or a part of a body: any may be secret.
+"""
+
+from __future__ import annotations
+
+from clients.urls import public_url
+
+
+class ClientError(Exception):
+    """Something went wrong between us and the remote system.
+
+    Args:
+        message: one line that says what, without secrets.
+        method: the HTTP method, where there is one.
+        url: the URL; its query, fragment and user part are dropped here.
+        status: the HTTP status, where an answer came.
+    """
+
+    def __init__(
+        self, message: str, *, method: str | None = None, url: str | None = None, status: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.method = method
+        self.url = None if url is None else public_url(url)
+        self.status = status
+
+    def __str__(self) -> str:
+        if self.url is None:
+            return self.message
+        return f"{self.method or 'GET'} {self.url}: {self.message}"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exceptions pickle as cls(*args), which would lose all keywords when one crosses a process.
+        return _rebuild, (type(self), self.__dict__.copy())
+
+
+def _rebuild(cls: type[ClientError], state: dict[str, object]) -> ClientError:
+    error = cls.__new__(cls, state["message"])
+    error.__dict__.update(state)
+    return error
+
+
+# Worth another try.
+
+
+class TransientError(ClientError):
+    """The remote system or the way to it is in trouble; the same request may succeed later."""
+
+
+class ConnectFailedError(TransientError):
+    """No connection was made, so nothing was sent."""
+
+
+class TimedOutError(TransientError):
+    """The remote system was reached but did not answer in time."""
+
+
+class BrokenAnswerError(TransientError):
+    """The connection broke before the answer was complete."""
+
+
+class ServerError(TransientError):
+    """The remote system answered that the failure is its own, or that it was too busy to listen."""
+
+
+# Worth waiting for.
+
+
+class RateLimitedError(ClientError):
+    """The remote system asks us to slow down.
+
+    Args:
+        retry_after: seconds to wait as the answer says, or None when it does not say.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        method: str | None = None,
+        url: str | None = None,
+        status: int | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message, method=method, url=url, status=status)
+        self.retry_after = retry_after
+
+
+class AuthRefusedError(ClientError):
+    """The remote system, or a proxy on the way, does not accept our credentials."""
+
+
+# Not worth another try.
+
+
+class RejectedError(ClientError):
+    """The remote system understood the request and refuses it."""
+
+
+class RedirectRefusedError(RejectedError):
+    """The answer is a redirect that is not followed."""
+
+
+class GoneError(ClientError):
+    """The remote system does not have it, or not any more."""
+
+
+class UnreadableError(ClientError):
+    """The answer has a good status but cannot be read as what was asked for."""
+
+
+class TooLargeError(UnreadableError):
+    """The body is larger than the client accepts."""
+
+
+# A listing that does not fit its declaration.
+
+
+class PageError(ClientError):
+    """A page does not have the shape that its `Listing` declares."""
+
+
+class LoopError(PageError):
+    """The listing asks for a page that it already had."""

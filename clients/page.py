@@ -1,0 +1,102 @@
+"""The values that pass between a listing, its paginator and the world. Knows no HTTP and no JSON path."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """One thing that the remote system listed.
+
+    Args:
+        key: what identifies it there.
+        version: changes when the thing changes; None when the listing does not tell.
+        data: the listed item itself, as decoded JSON.
+    """
+
+    key: str
+    version: str | None = None
+    data: Any = field(default=None, hash=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a listing.
+
+    Args:
+        items: its entities, in the order listed.
+        cursor: JSON that resumes the listing after this page, or None when it is the last one.
+        total: how many entities the whole listing has, when the remote system announces it.
+        errors: one line for each item that could not become an entity; they do not stop the listing.
+    """
+
+    items: Sequence[Entity]
+    cursor: Any = None
+    total: int | None = None
+    errors: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """What makes one page request different from the others of its listing; never holds a credential.
+
+    Args:
+        params: parameters of this page, over those of the listing.
+        url: absolute URL that replaces path and parameters of the listing, for paginators that follow links.
+    """
+
+    params: Mapping[str, Any] = field(default_factory=dict)
+    url: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values, to be stored as a cursor."""
+        return {"url": self.url} if self.url is not None else {"params": dict(self.params)}
+
+    @classmethod
+    def from_json(cls, stored: Any) -> PageRequest:
+        """Rebuild what `to_json` returned.
+
+        Raises:
+            ValueError: `stored` is not such a value.
+        """
+        if isinstance(stored, dict):
+            url, params = stored.get("url"), stored.get("params", {})
+            if (url is None or isinstance(url, str)) and isinstance(params, dict):
+                return cls(params, url)
+        raise ValueError("the stored cursor of the listing is not one that this version wrote")
+
+
+@dataclass(frozen=True, slots=True)
+class PageAnswer:
+    """What a paginator may look at to find the next request.
+
+    Args:
+        body: decoded JSON.
+        url: the absolute URL that answered, after redirects.
+        headers: names in lower case; repeated ones joined by comma and space (RFC 9110, section 5.3).
+        items: the raw items of the page.
+    """
+
+    body: Any
+    url: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    items: Sequence[Any] = ()
+
+
+class Paginator(Protocol):
+    """A frozen value that knows how one kind of API pages. Both methods are pure."""
+
+    def first(self) -> PageRequest:
+        """Return the request for the first page."""
+        ...
+
+    def next(self, request: PageRequest, answer: PageAnswer) -> PageRequest | None:
+        """Return the request after `request`, or None when `answer` was the last page.
+
+        Raises:
+            PageError: the answer says something that this kind of paging does not allow.
+        """
+        ...

@@ -1,0 +1,103 @@
+"""URLs as text: what may be shown, what belongs to one origin, what joins a base.
+
+Knows no HTTP and no credentials but their names.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+from urllib.parse import quote_plus, unquote_plus, urlsplit
+
+Origin = tuple[str, str, int]
+
+_ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_SHOWN = 500
+_PORTS = {"http": 80, "https": 443}
+
+
+def is_absolute(url: str) -> bool:
+    """Say whether `url` names its own host."""
+    return _ABSOLUTE.match(url) is not None
+
+
+def public_url(url: str) -> str:
+    """Return `url` on one line of 500 characters at most, without what may be secret: user part, query, fragment."""
+    url = _UNSEEN.sub("\ufffd", url.partition("#")[0].partition("?")[0])
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return url[:_SHOWN]
+    authority, slash, path = rest.partition("/")
+    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"[:_SHOWN]
+
+
+def origin_of(url: str) -> Origin:
+    """Return scheme, host and port of an absolute http or https URL (RFC 6454, section 4).
+
+    Raises:
+        ValueError: it is not one; the message does not repeat the URL.
+    """
+    parts = _split(url)
+    scheme = parts.scheme.lower()
+    return scheme, parts.hostname.lower(), parts.port or _PORTS[scheme]
+
+
+def _split(url: str) -> Any:
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme.lower() in _PORTS and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        # The text is not repeated, and the cause is cut: both may hold a password.
+        raise ValueError("not an absolute http or https URL") from None
+    return parts
+
+
+def split_userinfo(url: str) -> tuple[str, tuple[str, str] | None]:
+    """Take user and password out of an absolute URL: the URL without them, and the two, percent-decoded."""
+    scheme, separator, rest = url.partition("://")
+    end = min((rest.find(c) for c in "/?#" if c in rest), default=len(rest))
+    user_part, at, host = rest[:end].rpartition("@")
+    if not separator or not at:
+        return url, None
+    from urllib.parse import unquote
+
+    user, _, password = user_part.partition(":")
+    return f"{scheme}://{host}{rest[end:]}", (unquote(user), unquote(password))
+
+
+def encode_params(params: Mapping[str, Any]) -> str:
+    """Encode `params` as a query string.
+
+    None leaves a parameter out, true and false are lower case, a list repeats it.
+    """
+    pairs: list[str] = []
+    for name, value in params.items():
+        values: Iterable[Any] = value if isinstance(value, (list, tuple)) else (value,)
+        encoded = quote_plus(name)
+        for one in values:
+            if one is not None:
+                text = ("true" if one else "false") if isinstance(one, bool) else str(one)
+                pairs.append(f"{encoded}={quote_plus(text)}")
+    return "&".join(pairs)
+
+
+def with_query(url: str, query: str) -> str:
+    """Append an encoded query to `url`, which may have one already; a fragment is dropped, it is never sent."""
+    url = url.partition("#")[0]
+    if not query:
+        return url
+    return f"{url}{'&' if '?' in url else '?'}{query}" if not url.endswith(("?", "&")) else f"{url}{query}"
+
+
+def without_params(url: str, names: Collection[str]) -> str:
+    """Return `url` without its fragment and without the query parameters called `names`; the others stay as written."""
+    url = url.partition("#")[0]
+    head, mark, query = url.partition("?")
+    if not mark or not names:
+        return url
+    kept = [pair for pair in query.split("&") if unquote_plus(pair.partition("=")[0]) not in names]
+    return f"{head}?{'&'.join(kept)}" if kept else head

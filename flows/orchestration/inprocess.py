@@ -1,0 +1,129 @@
+"""A sync as a flow run of this very process, for the command line: what is handed to the flow past Prefect, and what comes back."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from flows.result import RunResult
+from flows.tracker import Progress, SilentTracker
+
+if TYPE_CHECKING:
+    from flows.declaration import Sync
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Call:
+    """What the caller wants of its flow run, and what became of it."""
+
+    sync: "Sync"
+    on_progress: Callable[[Progress], None] | None = None
+    stop: threading.Event | None = None
+    begun: bool = False
+    result: RunResult | None = None
+    error: Exception | None = None
+
+
+current_call: ContextVar[Call | None] = ContextVar("current_call", default=None)
+"""Set while a flow runs in the process of its caller; a worker's flow runs have none."""
+
+
+class _Watching(SilentTracker):
+    def __init__(self, on_progress: Callable[[Progress], None] | None) -> None:
+        self._on_progress = on_progress
+
+    def progress(self, progress: Progress) -> None:
+        if self._on_progress is not None:
+            self._on_progress(progress)
+
+
+def run_sync(
+    name: str,
+    *,
+    full: bool = False,
+    limit: int | None = None,
+    dry_run: bool = False,
+    on_progress: Callable[[Progress], None] | None = None,
+    stop: threading.Event | None = None,
+    url: str | None = None,
+) -> RunResult:
+    """Run a sync in this process as a flow run of the Prefect server, and return what it came to.
+
+    The result is the engine's, as without Prefect. A server that fails on the way is named in the log and changes nothing.
+
+    Args:
+        name: the sync's id.
+        full: list everything.
+        limit: at most so many entities.
+        dry_run: write nothing.
+        on_progress: is called with the numbers, from the engine's threads; it must be cheap.
+        stop: ends the run when set. Without it, the first SIGINT or SIGTERM does that.
+        url: of the Prefect API; by default what Prefect's own settings say.
+
+    Raises:
+        UnknownName: nothing declared has this name; no flow run is made.
+        FlowsError: a setting or declaration cannot work.
+        JobsError: the database cannot be used.
+    """
+    from flows import engine, registry
+    from flows.settings import open_store
+
+    call = Call(registry.load().sync(name), on_progress=on_progress, stop=stop)
+    _run_as_flow(call, url, {"name": name, "full": full, "limit": limit, "dry_run": dry_run})
+    if call.error is not None:
+        raise call.error
+    if call.result is not None:
+        return call.result
+    # Prefect failed before the engine began.
+    store = open_store()
+    try:
+        return engine.run(call.sync, store, full=full, limit=limit, dry_run=dry_run, tracker=_Watching(on_progress), stop=stop)
+    finally:
+        store.close()
+
+
+def _run_as_flow(call: Call, url: str | None, parameters: dict[str, Any]) -> None:
+    from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, PREFECT_SERVER_ALLOW_EPHEMERAL_MODE, temporary_settings
+
+    from flows.orchestration.runs import sync as sync_flow
+
+    updates: dict[Any, Any] = {
+        # An ephemeral server would forget what it was told when this process ends.
+        PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: False,
+        # A server that is gone is asked again for 14 s in place of 62.
+        PREFECT_CLIENT_MAX_RETRIES: 3,
+    }
+    if url is not None:
+        updates[PREFECT_API_URL] = url
+    token = current_call.set(call)
+    try:
+        with temporary_settings(updates=updates), quiet_console():
+            asyncio.run(sync_flow(**parameters, return_state=True))
+    except Exception as error:  # noqa: BLE001 - law 14: what Prefect does is not what the run came to
+        if call.error is None:
+            log.warning("Prefect does not show this run whole: %s: %s", type(error).__name__, error)
+    finally:
+        current_call.reset(token)
+
+
+@contextmanager
+def quiet_console() -> Iterator[None]:
+    """Keep Prefect's own log lines off the terminal, which belongs to the command line. They still reach the server."""
+    from prefect.logging.handlers import PrefectConsoleHandler
+
+    loggers = [logging.getLogger(), *(logging.getLogger(name) for name in list(logging.root.manager.loggerDict))]
+    handlers = {handler for logger in loggers for handler in logger.handlers if isinstance(handler, PrefectConsoleHandler)}
+    levels = {handler: handler.level for handler in handlers}
+    for handler in handlers:
+        handler.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for handler, level in levels.items():
+            handler.setLevel(level)

@@ -1,0 +1,165 @@
+"""The flows `sync`, `work` and `maintain`: each a thin one around code that knows no Prefect.
+
+They are async although that code is not: at its end a synchronous flow joins Prefect's heartbeat thread, which costs a second.
+"""
+
+import asyncio
+import logging
+import threading
+from typing import Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.context import FlowRunContext
+from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
+from prefect.states import Cancelled, Completed, Failed
+
+from flows.errors import FlowsError
+from flows.orchestration.artifacts import MAX_FAILURES, publish, slug
+from flows.orchestration.inprocess import Call, current_call
+from flows.orchestration.interrupt import in_thread, stop_on_signals
+from flows.orchestration.states import run_message, run_state
+from flows.orchestration.tracker import PrefectTracker
+from flows.result import RunResult
+from jobs import JobsError
+
+#: Seconds after which a scheduled `work` begins no further job: less than its schedule's interval.
+WORK_SECONDS = 240.0
+
+
+@flow(name="sync", flow_run_name="{name}", retries=0, persist_result=False, log_prints=False)
+async def sync(name: str, full: bool = False, limit: int | None = None, dry_run: bool = False) -> State[Any]:
+    """List a remote system, queue a job for each entity that is new or changed, and work the jobs off.
+
+    Args:
+        name: The id of the sync, as `syncs list` shows it.
+        full: List everything, also where the sync is incremental.
+        limit: At most so many entities.
+        dry_run: List and compare, and write nothing.
+    """
+    call = current_call.get()
+    own = call is None or call.stop is None
+    stop = threading.Event() if call is None or call.stop is None else call.stop
+    logger = get_run_logger()
+    try:
+        with stop_on_signals(stop, active=own):
+            result = await in_thread(lambda: _sync(call, name, full=full, limit=limit, dry_run=dry_run, stop=stop), stop)
+    except (FlowsError, JobsError) as error:
+        return Failed(message=str(error))
+    for key, message in result.failures[:MAX_FAILURES]:
+        logger.warning("Entity %s failed: %s", key, message)
+    logger.log(logging.INFO if result.exit_code == 0 else logging.ERROR, "Sync %s: %s", name, run_message(result))
+    return run_state(result, stopped=stop.is_set())
+
+
+def _sync(call: Call | None, name: str, *, full: bool, limit: int | None, dry_run: bool, stop: threading.Event) -> RunResult:
+    try:
+        result = _run(call or Call(_declared(name)), full=full, limit=limit, dry_run=dry_run, stop=stop)
+    except Exception as error:
+        if call is not None:
+            call.error = error
+        raise
+    if call is not None:
+        call.result = result
+    context = FlowRunContext.get()
+    publish(result, context.flow_run.id if context is not None and context.flow_run is not None else None)
+    return result
+
+
+def _run(call: Call, *, full: bool, limit: int | None, dry_run: bool, stop: threading.Event) -> RunResult:
+    from flows import engine
+    from flows.settings import open_store
+
+    name = call.sync.id
+    get_run_logger().info("Sync %s of client %s begins", name, call.sync.client.id)
+    store = open_store()
+    try:
+        with PrefectTracker(name, key=f"{slug(name)}-progress", on_progress=call.on_progress) as tracker:
+            return engine.run(call.sync, store, full=full, limit=limit, dry_run=dry_run, tracker=tracker, stop=stop)
+    finally:
+        store.close()
+
+
+def _declared(name: str) -> Any:
+    from flows import registry
+
+    return registry.load().sync(name)
+
+
+def _work_name() -> str:
+    queues = flow_run.parameters.get("queues")
+    return ", ".join(queues) if queues else "work"
+
+
+@flow(name="work", flow_run_name=_work_name, retries=0, persist_result=False, log_prints=False)
+async def work(
+    queues: list[str] | None = None,
+    time_limit: float | None = WORK_SECONDS,
+    max_jobs: int | None = None,
+    until_empty: bool = True,
+    concurrency: int | None = None,
+) -> State[Any]:
+    """Work off the jobs that are due: delayed retries, what was enqueued by hand, what an earlier run left.
+
+    Args:
+        queues: Names of queues; all of them by default.
+        time_limit: Seconds after which no further job is begun.
+        max_jobs: At most so many jobs.
+        until_empty: End when nothing is due.
+        concurrency: Jobs at once.
+    """
+    stop = threading.Event()
+
+    def body() -> Any:
+        from flows import registry
+        from flows.settings import open_store
+        from flows.work import work as work_off
+
+        store = open_store()
+        try:
+            with PrefectTracker("work", key="work-progress") as tracker:
+                return work_off(
+                    store,
+                    registry.load(),
+                    queues=queues or (),
+                    time_limit=time_limit,
+                    max_jobs=max_jobs,
+                    until_empty=until_empty,
+                    concurrency=concurrency,
+                    tracker=tracker,
+                    stop=stop,
+                )
+        finally:
+            store.close()
+
+    try:
+        with stop_on_signals(stop):
+            result = await in_thread(body, stop)
+    except (FlowsError, JobsError) as error:
+        return Failed(message=str(error))
+    message = f"{result.succeeded} succeeded, {result.failed} failed" if result.processed else "nothing was due"
+    get_run_logger().info("Work: %s", message)
+    return Cancelled(message=f"Stopped by hand: {message}") if stop.is_set() else Completed(message=message)
+
+
+@flow(name="maintain", flow_run_name="maintain", retries=0, persist_result=False, log_prints=False)
+async def maintain() -> State[Any]:
+    """Take back the jobs of dead workers."""
+    try:
+        message = await asyncio.to_thread(_maintain)
+    except (FlowsError, JobsError) as error:
+        return Failed(message=str(error))
+    get_run_logger().info("Maintain: %s", message)
+    return Completed(message=message)
+
+
+def _maintain() -> str:
+    from flows.settings import open_store
+
+    store = open_store()
+    try:
+        rescued = store.rescue([view.queue for view in store.queues()])
+    finally:
+        store.close()
+    return f"{rescued} jobs of dead workers taken back" if rescued else "nothing to do"

@@ -1,0 +1,227 @@
+"""`syncs up`, `down` and `status`: a Prefect server and a process worker for this project, in the background, on loopback only."""
+
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from flows.errors import UsageError
+from flows.orchestration.address import UpState, is_there, prefect_home, read_state, write_state
+from flows.orchestration.environment import server_environment, worker_environment
+from flows.orchestration.processes import Process, children_of, spawn
+
+POOL = "syncs"
+_HEALTH_SECONDS = 60.0
+#: How long `down` lets running flow runs put their jobs back.
+_RUN_GRACE = 15.0
+_WORKER_GRACE = 10.0
+_SERVER_GRACE = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What runs."""
+
+    server: bool = False
+    worker: bool = False
+    url: str | None = None
+    port: int | None = None
+    server_pid: int | None = None
+    worker_pid: int | None = None
+    #: When the server was started, ISO 8601 in UTC.
+    since: str | None = None
+    #: Whether this call of `up` started the server.
+    started: bool = False
+    #: What `up` applied: (kind, name, what happened).
+    applied: tuple[tuple[str, str, str], ...] = ()
+
+    @property
+    def ui(self) -> str | None:
+        """The page to open in a browser."""
+        return None if self.url is None else self.url.removesuffix("/api")
+
+
+def status() -> Status:
+    """Return what runs now."""
+    state = read_state(prefect_home())
+    if state is None:
+        return Status()
+    return _status(state)
+
+
+def _status(state: UpState) -> Status:
+    server = state.server.is_alive()
+    worker = state.worker is not None and state.worker.is_alive()
+    return Status(
+        server=server,
+        worker=worker,
+        url=state.url if server else None,
+        port=state.port if server else None,
+        server_pid=state.server.pid if server else None,
+        worker_pid=state.worker.pid if worker and state.worker else None,
+        since=state.since if server else None,
+    )
+
+
+def up(port: int = 4200, *, worker: bool = True) -> Status:
+    """Start server and worker unless they run already, and apply work pool, queues, deployments and automations.
+
+    Args:
+        port: of the server, on 127.0.0.1. One that runs already keeps its own.
+        worker: whether to start a worker too.
+
+    Raises:
+        UsageError: the port is taken, or the server does not come up.
+    """
+    home = prefect_home()
+    directory = Path.cwd()
+    with _locked(home):
+        state = read_state(home)
+        started = state is None or not state.server.is_alive()
+        if state is None or started:
+            _end_worker(state)
+            state = _start_server(home, port, directory)
+        else:
+            _wait_until_healthy(state, home)
+
+        from flows.orchestration.setup import setup
+
+        os.environ.setdefault("PREFECT_HOME", str(home))
+        pool = setup(state.url, only_pool=True)
+        if worker and (state.worker is None or not state.worker.is_alive()):
+            state = replace(state, worker=_start_worker(home, state.url, directory))
+            write_state(home, state)
+        rest = setup(state.url)
+        return replace(_status(state), started=started, applied=tuple(pool + [done for done in rest if done not in pool]))
+
+
+def down() -> Status:
+    """Stop what `up` started: runs in hand, then the worker, then the server. Return what ran before.
+
+    Flow runs get SIGTERM and some seconds to put their jobs back; what still counts as running then is marked as crashed, because
+    Prefect leaves it `Running` for ever (PrefectHQ/prefect#16746, #22528).
+    """
+    home = prefect_home()
+    with _locked(home):
+        state = read_state(home)
+        if state is None:
+            return Status()
+        before = _status(state)
+        _end_worker(state)
+        if state.server.is_alive():
+            if is_there(state.url):
+                from flows.orchestration.setup import crash_leftover_runs
+
+                os.environ.setdefault("PREFECT_HOME", str(home))
+                crash_leftover_runs(state.url)
+            state.server.end(grace=_SERVER_GRACE)
+        write_state(home, None)
+        return before
+
+
+def _start_server(home: Path, port: int, directory: Path) -> UpState:
+    if not 0 < port < 65536:
+        raise UsageError(f"--port must be from 1 to 65535, got {port}")
+    url = f"http://127.0.0.1:{port}/api"
+    if _is_taken(port):
+        what = "a Prefect server that `syncs up` here did not start" if is_there(url) else "another program"
+        hint = f"; to use it: PREFECT_API_URL={url}" if is_there(url) else ""
+        raise UsageError(f"port {port} on 127.0.0.1 is taken by {what}; choose another: syncs up --port {_free_port_above(port)}{hint}")
+    log = home / "logs" / "server.log"
+    process = spawn(
+        [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
+        environment=server_environment(os.environ, home=home, port=port),
+        log=log,
+        directory=directory,
+    )
+    state = UpState(port=port, url=url, since=datetime.now(UTC).isoformat(timespec="seconds"), server=process)
+    # Before anything can go wrong: `down` must find what was started.
+    write_state(home, state)
+    # Takes a second, and the server is not there yet anyway.
+    import prefect  # noqa: F401
+
+    _wait_until_healthy(state, home)
+    return state
+
+
+def _start_worker(home: Path, url: str, directory: Path) -> Process:
+    return spawn(
+        [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", f"syncs-{socket.gethostname()}"],
+        environment=worker_environment(os.environ, home=home, url=url),
+        log=home / "logs" / "worker.log",
+        directory=directory,
+    )
+
+
+def _wait_until_healthy(state: UpState, home: Path) -> None:
+    log = home / "logs" / "server.log"
+    deadline = time.monotonic() + _HEALTH_SECONDS
+    while not is_there(state.url):
+        if not state.server.is_alive():
+            write_state(home, None)
+            raise UsageError(f"the Prefect server ended while starting: {_last_line(log)} (all of it: {log})")
+        if time.monotonic() > deadline:
+            raise UsageError(f"the Prefect server did not answer at {state.url} within {_HEALTH_SECONDS:.0f} s; see {log}, or stop it: syncs down")
+        time.sleep(0.1)
+
+
+def _end_worker(state: UpState | None) -> None:
+    """End a worker and its flow runs, the runs first: a worker that gets SIGTERM kills them and tells nobody."""
+    if state is None or state.worker is None or not state.worker.is_alive():
+        return
+    # Stopped, it starts no further run and takes no note of those that end.
+    state.worker.signal(signal.SIGSTOP)
+    runs = children_of(state.worker.pid)
+    for run in runs:
+        run.signal(signal.SIGTERM)
+    deadline = time.monotonic() + _RUN_GRACE
+    for run in runs:
+        if not run.wait(max(0.0, deadline - time.monotonic())):
+            run.signal(signal.SIGKILL, group=True)
+    state.worker.signal(signal.SIGCONT)
+    state.worker.end(grace=_WORKER_GRACE)
+
+
+@contextmanager
+def _locked(home: Path) -> Iterator[None]:
+    """Let one `up` or `down` at a time through; a second one waits for the first, and then finds its work done."""
+    if sys.platform == "win32":
+        raise UsageError("`syncs up` needs Linux or macOS; start `prefect server start` by hand and set PREFECT_API_URL")
+    import fcntl
+
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        lock = (home / "syncs-up.lock").open("a")
+    except OSError as error:
+        raise UsageError(f"PREFECT_HOME={home} cannot be used: {error.strerror}") from error
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _is_taken(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return True
+    return False
+
+
+def _free_port_above(port: int) -> int:
+    return next((other for other in range(port + 1, min(port + 100, 65536)) if not _is_taken(other)), 4210)
+
+
+def _last_line(log: Path) -> str:
+    try:
+        lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    except OSError:
+        lines = []
+    return lines[-1][:300] if lines else "it said nothing"

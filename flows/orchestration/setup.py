@@ -1,0 +1,2 @@
+def setup(url, *, only_pool=False): return []
+def crash_leftover_runs(url): pass

@@ -1,0 +1,60 @@
+"""What the final state of a flow run says. Pure: from a result to a state, no server."""
+
+from datetime import UTC
+from typing import Any
+
+from prefect.client.schemas.objects import State
+from prefect.states import Cancelled, Completed, Failed
+
+from flows.result import RunResult
+
+_LENGTH = 500
+
+
+def run_message(result: RunResult) -> str:
+    """Return the one line that stands beside the state, e.g. `7910 succeeded` or `12 of 7910 failed`."""
+    if result.state == "paused":
+        until = "until resumed by hand"
+        if result.paused_until is not None:
+            until = f"until {result.paused_until.astimezone(UTC):%H:%M} UTC"
+        return _short(f"Paused {until}: {result.message}" if result.message else f"Paused {until}")
+    if result.state == "skipped":
+        return _short(result.message or "Another process runs this sync")
+    done = result.succeeded + result.unchanged + result.gone + result.failed
+    failed = f"{result.failed} of {done} failed" if result.failed else ""
+    if result.state == "failed":
+        return _short(": ".join(part for part in (failed, result.message) if part) or "failed")
+    if result.state == "partial":
+        return _short(failed)
+    counts = (
+        (result.succeeded, "succeeded"),
+        (result.unchanged, "unchanged"),
+        (result.gone, "gone"),
+        (result.deleted, "deleted"),
+        (result.pending, "left for later"),
+    )
+    return ", ".join(f"{count} {word}" for count, word in counts if count) or "nothing to do"
+
+
+def run_state(result: RunResult, *, stopped: bool = False) -> State[Any]:
+    """Return the final state of the flow run; its data is the document of `syncs run --json`.
+
+    Args:
+        result: what the engine returned.
+        stopped: whether somebody asked the run to stop before its end.
+    """
+    data, message = result.as_json(), run_message(result)
+    if result.state == "failed":
+        return Failed(message=message, data=data)
+    if result.state == "paused":
+        return Completed(name="Paused", message=message, data=data)
+    if result.state == "skipped":
+        return Completed(name="Skipped", message=message, data=data)
+    if stopped:
+        return Cancelled(message=f"Stopped by hand: {message}; the next run goes on from here", data=data)
+    return Completed(message=message, data=data)
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _LENGTH else line[: _LENGTH - 1] + "…"

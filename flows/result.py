@@ -1,0 +1,70 @@
+"""What a run came to: the value that the JSON, the final Prefect state and the exit code are made of. Pure."""
+
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any
+
+FAILED_SHARE = 0.1
+"""More failed entities than this share, and the run as a whole has failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """The outcome of one run of a sync; the keys of `syncs run --json` (contract, Commands)."""
+
+    sync: str
+    client: str
+    #: success, partial, failed, paused, skipped (another process runs this sync).
+    state: str
+    pages: int = 0
+    listed: int = 0
+    queued: int = 0
+    succeeded: int = 0
+    unchanged: int = 0
+    gone: int = 0
+    failed: int = 0
+    snoozed: int = 0
+    #: Jobs of this sync still queued for later, or in another worker's hands.
+    pending: int = 0
+    deleted: int = 0
+    requests: int = 0
+    seconds: float = 0.0
+    #: Why listing ended: end, limit, loop, short, error, paused, running.
+    stopped: str = "end"
+    paused_until: datetime | None = None
+    message: str = ""
+    #: Up to 100 failed entities, (key, message); not part of the JSON's fixed keys.
+    failures: tuple[tuple[str, str], ...] = field(default=())
+
+    @property
+    def exit_code(self) -> int:
+        """0 done, 1 something needs a person."""
+        if self.state in ("success", "skipped"):
+            return 0
+        if self.state == "paused":
+            return 0 if self.paused_until is not None else 1
+        return 1
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the document of `syncs run --json`."""
+        document = asdict(self)
+        document["failures"] = [{"key": key, "message": message} for key, message in self.failures]
+        document["seconds"] = round(self.seconds, 3)
+        document["paused_until"] = None if self.paused_until is None else self.paused_until.isoformat()
+        return document
+
+
+def run_state(*, failed: int, worked: int, listing_failed: bool, paused: bool) -> str:
+    """Decide the state of a run.
+
+    Args:
+        failed: entities that failed in this run.
+        worked: entities that this run dealt with, the unchanged ones of the listing included.
+        listing_failed: whether the listing or the sign-in ended with an error.
+        paused: whether the client is paused now.
+    """
+    if paused:
+        return "paused"
+    if listing_failed or (failed and failed > FAILED_SHARE * worked):
+        return "failed"
+    return "partial" if failed else "success"

@@ -1,0 +1,92 @@
+"""How a run is watched: the seam between the engine, which knows no Prefect, and whoever shows its progress."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a run has come. One object per run, changed in place, read by trackers."""
+
+    pages: int = 0
+    listed: int = 0
+    #: Entities known to need work: queued by this run, or found waiting.
+    queued: int = 0
+    succeeded: int = 0
+    unchanged: int = 0
+    gone: int = 0
+    failed: int = 0
+    snoozed: int = 0
+    listing_ended: bool = False
+    #: Up to 100 failed entities: (key, message).
+    failures: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def worked(self) -> int:
+        """Jobs that came to an end or went back."""
+        return self.succeeded + self.gone + self.failed + self.snoozed
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What an entity or a batch came to, for those who watch."""
+
+    ok: bool
+    message: str
+
+
+class Tracker(Protocol):
+    """Sees each step of a run. `page` and `batch` and `entity` run the work they are handed, exactly once, and return its value.
+
+    They are called from several threads at once.
+    """
+
+    def page(self, number: int, work: Callable[[], T]) -> T:
+        """Run the listing of one page, numbered from 1."""
+        ...
+
+    def entity(self, key: str, work: Callable[[], Judged]) -> Judged:
+        """Run one entity's job. Called for the first entities of a run, up to the sync's `entity_task_runs`."""
+        ...
+
+    def batch(self, keys: list[str], work: Callable[[], Judged]) -> Judged:
+        """Run one claimed batch of jobs."""
+        ...
+
+    def progress(self, progress: Progress) -> None:
+        """Look at the numbers. Called often; it must be cheap."""
+        ...
+
+
+class SilentTracker:
+    """Runs everything and shows nothing."""
+
+    def page(self, number: int, work: Callable[[], T]) -> T:
+        """Run it."""
+        return work()
+
+    def entity(self, key: str, work: Callable[[], Judged]) -> Judged:
+        """Run it."""
+        return work()
+
+    def batch(self, keys: list[str], work: Callable[[], Judged]) -> Judged:
+        """Run it."""
+        return work()
+
+    def progress(self, progress: Progress) -> None:
+        """Do nothing."""
+
+
+def label(keys: list[str]) -> str:
+    """Name a batch by its first and last key: `100 entities, aaa … abz`."""
+    if len(keys) == 1:
+        return _short(keys[0])
+    return f"{len(keys)} entities, {_short(keys[0])} … {_short(keys[-1])}"
+
+
+def _short(text: Any) -> str:
+    text = str(text)
+    return text if len(text) <= 40 else text[:37] + "…"

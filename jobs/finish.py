@@ -1,0 +1,169 @@
+"""Finishing a batch of jobs: saves, ledger and job states in one fenced transaction (law 3)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, and_, case, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlmodel import Session
+
+from jobs import transition
+from jobs.database import Database
+from jobs.job import Done, Settled
+from jobs.models import job, record
+from jobs.outcome import Failure, Gone, Success, Unchanged
+from jobs.rows import Rows
+from jobs.settle import Settlement, held
+
+
+class Finishes:
+    """Finishes of one database."""
+
+    def __init__(self, db: Database, settlement: Settlement) -> None:
+        self._db = db
+        self._settlement = settlement
+        self._claims = claims = Rows(db, {"id": "id", "claim_no": "int"})
+        self._held = select(job.c.id).join_from(claims.table, job, held(claims)).with_for_update(of=job)
+        self._keys = keys = Rows(db, {"sync": "text", "key": "text"})
+        self._known = (
+            select(record.c.sync, record.c.key, record.c.content_hash)
+            .join_from(keys.table, record, and_(record.c.sync == keys.sync, record.c.key == keys.key))
+            .where(record.c.deleted_at.is_(None), record.c.synced_at.is_not(None))
+        )
+        self._saved = Rows(
+            db,
+            {"sync": "text", "key": "text", "version": "text", "content_hash": "text", "data": "json", "generation": "int"},
+        )
+        self._save = self._save_statement()
+        self._seen = seen = Rows(db, {"sync": "text", "key": "text", "version": "text", "generation": "int"})
+        self._touch = (
+            update(record)
+            .where(record.c.sync == seen.sync, record.c.key == seen.key)
+            .values(
+                version=seen.version, generation=_greatest(record.c.generation, seen.generation), synced_at=db.now,
+                last_error=None, last_error_at=None,
+            )
+        )  # fmt: skip
+        self._delete = (
+            update(record)
+            .where(record.c.sync == keys.sync, record.c.key == keys.key, record.c.deleted_at.is_(None))
+            .values(deleted_at=db.now, synced_at=db.now)
+        )
+        self._failed = failed = Rows(db, {"sync": "text", "key": "text", "error": "text"})
+        self._blame = (
+            update(record)
+            .where(record.c.sync == failed.sync, record.c.key == failed.key)
+            .values(last_error=failed.error, last_error_at=db.now)
+        )
+
+    def _save_statement(self) -> Any:
+        db, rows = self._db, self._saved
+        data = rows.data.cast(postgresql.JSON) if db.dialect == "postgresql" else rows.data
+        source = select(
+            rows.sync, rows.key, rows.version, rows.content_hash, data, rows.generation,
+            db.now, db.now, db.now,
+        ).where(rows.key.is_not(None))  # fmt: skip
+        # SQLite cannot parse ON CONFLICT behind a SELECT that has no WHERE.
+        make = postgresql.insert(record) if db.dialect == "postgresql" else sqlite.insert(record)
+        statement = make.from_select(
+            ["sync", "key", "version", "content_hash", "data", "generation", "first_seen_at", "changed_at", "synced_at"], source
+        )
+        new = statement.excluded
+        same = and_(record.c.content_hash.is_not_distinct_from(new.content_hash), record.c.deleted_at.is_(None))
+        return statement.on_conflict_do_update(
+            index_elements=["sync", "key"],
+            set_={
+                "version": new.version,
+                "content_hash": new.content_hash,
+                "data": new.data,
+                "generation": _greatest(record.c.generation, new.generation),
+                "changed_at": case((same, record.c.changed_at), else_=new.changed_at),
+                "synced_at": new.synced_at,
+                "deleted_at": None,
+                "last_error": None,
+                "last_error_at": None,
+            },
+        )
+
+    def finish(self, dones: Sequence[Done]) -> list[Settled]:
+        """Finish jobs in one transaction: what is saved, what the ledger says and the job's state commit together.
+
+        A job whose claim is another's by now is `lost`: none of its writes remain.
+
+        Args:
+            dones: worked jobs; see `Done`.
+
+        Returns:
+            One `Settled` for each, in order.
+        """
+        with self._db.write() as connection:
+            kept = self._still_held(connection, dones)
+            known = self._known_hashes(connection, [done for done in dones if done.job.id in kept])
+            judged = [self._apply(connection, done, known) if done.job.id in kept else done for done in dones]
+            moves = [transition.finished(done.job, done.verdict, done.retry) for done in judged if done.job.id in kept]
+            states = self._settlement.settle(connection, moves)
+            self._write_ledger(connection, [done for done in judged if done.job.id in states])
+        return [Settled(done.job, states.get(done.job.id, "lost"), done.verdict) for done in judged]
+
+    def _still_held(self, connection: Connection, dones: Sequence[Done]) -> set[int]:
+        if not any(done.save for done in dones):
+            # Nothing is written before the settlement, whose own fence then decides.
+            return {done.job.id for done in dones}
+        claims = [(done.job.id, done.job.claim_no) for done in dones]
+        return set(connection.execute(self._held, self._claims.bind(claims)).scalars())
+
+    def _known_hashes(self, connection: Connection, dones: Sequence[Done]) -> dict[tuple[str, str], str | None]:
+        keys = [(done.job.lane.type, done.job.key) for done in dones if done.content is not None]
+        if not keys:
+            return {}
+        rows = connection.execute(self._known, self._keys.bind(keys))
+        return {(row.sync, row.key): row.content_hash for row in rows}
+
+    def _apply(self, connection: Connection, done: Done, known: dict[tuple[str, str], str | None]) -> Done:
+        """Settle what the outcome is: unchanged content is not saved, a failing save is a failure."""
+        if isinstance(done.verdict.outcome, Success) and done.content is not None and done.job.key is not None:
+            before = known.get((done.job.lane.type, done.job.key))
+            if before is not None and before == done.content.content_hash:
+                return done._replace(verdict=done.verdict._replace(outcome=Unchanged()))
+        if done.save is not None and isinstance(done.verdict.outcome, Success | Gone):
+            with Session(bind=connection, join_transaction_mode="create_savepoint") as session:
+                verdict = done.save(session)
+                if isinstance(verdict.outcome, Success | Gone):
+                    session.commit()
+                else:
+                    session.rollback()
+            return done._replace(verdict=verdict)
+        return done
+
+    def _write_ledger(self, connection: Connection, dones: Sequence[Done]) -> None:
+        saved, seen, gone, failed = [], [], [], []
+        for done in dones:
+            lane, key, content = done.job.lane, done.job.key, done.content
+            if key is None:
+                continue
+            match done.verdict.outcome:
+                case Success() if content is not None:
+                    saved.append((lane.type, key, content.version, content.content_hash, content.data, done.job.generation or 0))
+                case Unchanged() if content is not None:
+                    seen.append((lane.type, key, content.version, done.job.generation or 0))
+                case Gone():
+                    gone.append((lane.type, key))
+                case Failure(message):
+                    failed.append((lane.type, key, transition.one_line(message)))
+        for statement, rows, values in (
+            (self._save, self._saved, _last(saved)),
+            (self._touch, self._seen, seen),
+            (self._delete, self._keys, gone),
+            (self._blame, self._failed, failed),
+        ):
+            if values:
+                connection.execute(statement, rows.bind(values))
+
+
+def _last(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Keep the last row of each entity: one statement must not touch a row twice."""
+    return list({row[:2]: row for row in rows}.values())
+
+
+def _greatest(old: Any, new: Any) -> Any:
+    return case((func.coalesce(new, 0) > old, new), else_=old)

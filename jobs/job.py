@@ -1,0 +1,108 @@
+"""The values that travel between the tables and whoever works: lanes, claimed jobs, verdicts. Knows no query.
+
+They are named tuples, because several of them are made for each job: a frozen dataclass of ten fields takes five times as long.
+"""
+
+from typing import Any, NamedTuple
+
+from jobs.outcome import Outcome
+from jobs.retry import Retry
+
+
+class Lane(NamedTuple):
+    """Jobs that wait for one another and for nobody else: one type of one client in one queue."""
+
+    queue: str
+    client: str
+    type: str
+
+    def parameters(self) -> dict[str, str]:
+        """Return the lane as bound parameters, whose names no column has."""
+        return {"in_queue": self.queue, "of_client": self.client, "of_type": self.type}
+
+
+class Job(NamedTuple):
+    """A claimed job. Whoever holds it may finish it, as long as `claim_no` is still the row's."""
+
+    id: int
+    lane: Lane
+    key: str | None
+    fingerprint: str | None
+    payload: Any
+    generation: int | None
+    claim_no: int
+    attempts: int
+    retries: int
+    rescues: int
+
+    @property
+    def attempt(self) -> int:
+        """The number of this attempt, from 1."""
+        return self.attempts + 1
+
+
+class Move(NamedTuple):
+    """What a finish or a rescue does to one row; see `jobs.settle`."""
+
+    job_id: int
+    claim_no: int
+    fingerprint: str | None
+    state: str
+    #: Name of the attempt's outcome.
+    outcome: str
+    message: str = ""
+    #: Seconds until a queued job may be claimed; ignored where `until` is set.
+    delay: float = 0.0
+    until: Any = None
+    attempts: int = 0
+    retries: int = 0
+    snoozes: int = 0
+    rescues: int = 0
+    traceback: str | None = None
+
+
+class Content(NamedTuple):
+    """What a success puts into the `record` row of the entity.
+
+    `data` is JSON text; `None` where the sync saves elsewhere and the row is only the ledger.
+    """
+
+    version: str | None
+    content_hash: str | None
+    data: str | None
+
+
+class Verdict(NamedTuple):
+    """An outcome together with the traceback that led to it, if one did."""
+
+    outcome: Outcome
+    traceback: str | None = None
+    #: Whether this was generic trouble with the remote side, which raises the client's error level.
+    trouble: bool = False
+
+
+class Done(NamedTuple):
+    """A job that has been worked, ready to be finished.
+
+    Args:
+        job: the claim.
+        verdict: what came of it.
+        retry: the policy of its type.
+        content: for entities: the new content of the ledger row.
+        save: `(session) -> Verdict`, run inside the finish's transaction, only if the claim still holds and the
+            content is new. It must not raise and must undo its own writes when it fails.
+    """
+
+    job: Job
+    verdict: Verdict
+    retry: Retry
+    content: Content | None = None
+    save: Any = None
+
+
+class Settled(NamedTuple):
+    """What the finish made of a job: its new state, or `lost` when the claim was another's by then."""
+
+    job: Job
+    state: str
+    verdict: Verdict

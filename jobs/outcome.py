@@ -1,0 +1,89 @@
+"""What became of a job: six frozen values. Knows nothing of rows, retries or time zones."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from jobs.errors import NaiveTime
+
+
+def _check_time(when: float | datetime | None, what: str) -> None:
+    if isinstance(when, datetime):
+        if when.tzinfo is None:
+            raise NaiveTime(f"{what} needs an aware datetime, got {when.isoformat()} without a zone")
+    elif when is not None and when < 0:
+        raise ValueError(f"{what} needs a number of seconds that is not negative, got {when}")
+
+
+@dataclass(frozen=True, slots=True)
+class Success:
+    """The job is done. `message` is kept on the job."""
+
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unchanged:
+    """The remote side has nothing new; nothing was saved."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """The remote side no longer has this entity; the record is marked as deleted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The attempt failed.
+
+    Args:
+        message: one line for a person.
+        retry: whether the job type's `Retry` may give it another try.
+        delay: seconds until that try; `None` takes them from `Retry`.
+    """
+
+    message: str
+    retry: bool = True
+    delay: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Snooze:
+    """Put the job back without using an attempt (law 6).
+
+    Args:
+        when: seconds from now, or an aware datetime.
+        reason: one line for a person.
+
+    Raises:
+        NaiveTime: `when` has no zone.
+        ValueError: `when` is negative.
+    """
+
+    when: float | datetime
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        _check_time(self.when, "Snooze")
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Pause the whole client and put the job back without using an attempt.
+
+    Args:
+        when: seconds from now, an aware datetime, or `None` until a person resumes the client.
+        reason: one line for a person.
+
+    Raises:
+        NaiveTime: `when` has no zone.
+        ValueError: `when` is negative.
+    """
+
+    when: float | datetime | None
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        _check_time(self.when, "Pause")
+
+
+Outcome = Success | Unchanged | Gone | Failure | Snooze | Pause

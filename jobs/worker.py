@@ -1,0 +1,62 @@
+"""Who holds a claim. Knows how to name this process, and how to tell that a named one is gone."""
+
+import os
+import socket
+import sys
+from functools import cache
+from pathlib import Path
+
+
+def _start_of(pid: int) -> str | None:
+    """Return the start time of a process in ticks since boot, "-" where this system does not say, `None` if it is gone."""
+    if not sys.platform.startswith("linux"):
+        return "-"
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    # The second field is the program's name in parentheses and may hold spaces: count from the last parenthesis.
+    fields = stat.rpartition(")")[2].split()
+    # A zombie was killed and only waits for its parent to notice; it holds nothing any more.
+    return None if fields[0] in "ZX" else fields[19]
+
+
+@cache
+def _host() -> str:
+    """Name the space in which a process id means one process: the host, and on Linux the PID namespace."""
+    try:
+        space = str(os.stat("/proc/self/ns/pid").st_ino)
+    except OSError:
+        space = "-"
+    return f"{socket.gethostname()}:{space}"
+
+
+def this_worker() -> str:
+    """Return the name of this process: host, PID namespace, process id and start time, with colons between."""
+    pid = os.getpid()
+    return f"{_host()}:{pid}:{_start_of(pid)}"
+
+
+def is_gone(worker: str) -> bool:
+    """Tell whether the process is known to have ended.
+
+    `False` also where nothing can be known: another host, another PID namespace. There the lease decides.
+    """
+    host, _, process = worker.rpartition(":")[0].rpartition(":")
+    start = worker.rpartition(":")[2]
+    if host != _host() or not process.isdigit():
+        return False
+    if sys.platform == "win32":  # os.kill(pid, 0) ends a process there
+        return False
+    found = _start_of(int(process))
+    if found is None:
+        return True
+    if found == "-":
+        try:
+            os.kill(int(process), 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            return False
+        return False
+    return found != start

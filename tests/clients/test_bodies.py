@@ -1,0 +1,81 @@
+"""Bodies: limit, unpacking and JSON."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from typing import Any
+
+import pytest
+
+from clients.bodies import TooLarge, Unpackable, decode_json, read_body
+
+PLAIN = b'{"a": 1}' * 100
+RAW = zlib.compressobj(wbits=-15)
+RAW_DEFLATE = RAW.compress(PLAIN) + RAW.flush()
+
+
+@pytest.mark.parametrize(
+    ("packed", "encoding"),
+    [
+        (PLAIN, ""),
+        (PLAIN, "identity"),
+        (gzip.compress(PLAIN), "gzip"),
+        (gzip.compress(PLAIN[:50]) + gzip.compress(PLAIN[50:]), "GZIP"),
+        (zlib.compress(PLAIN), "deflate"),
+        (RAW_DEFLATE, "deflate"),
+    ],
+)
+@pytest.mark.parametrize("step", [1, 7, 10_000])
+def test_unpacking(packed: bytes, encoding: str, step: int) -> None:
+    """Whatever was asked for is unpacked, however it is cut."""
+    chunks = [packed[i : i + step] for i in range(0, len(packed), step)]
+
+    assert PLAIN == read_body(chunks, encoding=encoding, limit=len(PLAIN))
+    assert b"" == read_body([], encoding=encoding, limit=1)
+
+    with pytest.raises(TooLarge):
+        read_body(chunks, encoding=encoding, limit=len(PLAIN) - 1)
+
+
+@pytest.mark.parametrize(
+    ("packed", "encoding"),
+    [
+        (gzip.compress(gzip.compress(PLAIN)), "gzip, gzip"),
+        (PLAIN, "br"),
+        (PLAIN, "gzip"),
+        (gzip.compress(PLAIN)[:-9], "gzip"),
+        (gzip.compress(PLAIN)[:3], "gzip"),
+    ],
+)
+def test_unpackable(packed: bytes, encoding: str) -> None:
+    """Codings on top of each other, unknown, broken or cut off ones are refused."""
+    with pytest.raises(Unpackable):
+        read_body([packed], encoding=encoding, limit=1 << 20)
+
+
+def test_a_bomb_is_not_expanded() -> None:
+    """A body that expands a thousand times stops at the limit, and not after it."""
+    bomb = gzip.compress(b"0" * 50_000_000)
+
+    with pytest.raises(TooLarge):
+        read_body([bomb], encoding="gzip", limit=1 << 20)
+
+
+@pytest.mark.parametrize(
+    ("content", "content_type", "expected"),
+    [
+        (b'{"a": "\xc3\xa9"}', "application/json", ({"a": "é"}, None)),
+        (b'\xef\xbb\xbf{"a": 1}', "application/json", ({"a": 1}, None)),
+        (b'{"a": "\xe9"}', "application/json; charset=ISO-8859-1", ({"a": "é"}, None)),
+        ('{"a": "é"}'.encode("utf-16"), 'application/json;charset="utf-16"', ({"a": "é"}, None)),
+        (b'{"a": "\xe9"}', "application/json", (None, 0)),
+        (b'{"a": "\xe9"}', "application/json; charset=nonsense", (None, 0)),
+        (b"<html>", "text/html", (None, 0)),
+        (b"", "application/json", (None, 0)),
+        (b"[1, NaN]", "application/json", (None, 4)),
+    ],
+)
+def test_json(content: bytes, content_type: str, expected: tuple[Any, int | None]) -> None:
+    """JSON is UTF-8 unless the answer declares otherwise; what is not JSON says where it stops."""
+    assert expected == decode_json(content, content_type=content_type)
