@@ -99,9 +99,7 @@ class Basic(_Static):
     def __post_init__(self) -> None:
         password = reveal(self.password)
         if ":" in self.user or any(ord(c) < 32 or ord(c) == 127 for c in self.user + password):
-            raise ValueError(
-                "Basic: the user has a colon, or user or password has a control character (RFC 7617, section 2)"
-            )
+            raise ValueError("Basic: the user has a colon, or user or password has a control character (RFC 7617, section 2)")
         pair = base64.b64encode(f"{self.user}:{password}".encode()).decode("ascii")
         self._keep(headers=(("Authorization", f"Basic {pair}"),))
 
@@ -148,7 +146,7 @@ def header_value(value: str | Secret, *, what: str) -> str:
     text = reveal(value)
     if not text or text != text.strip():
         raise ValueError(f"the {what} is empty or has white space around it")
-    if any(ord(c) < 32 and c != "\t" or ord(c) == 127 for c in text):
+    if any((ord(c) < 32 and c != "\t") or ord(c) == 127 for c in text):
         raise ValueError(f"the {what} has a line break or another control character")
     return text
 

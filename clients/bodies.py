@@ -19,11 +19,11 @@ _BOM = b"\xef\xbb\xbf"
 ENCODINGS = "gzip, deflate"
 
 
-class TooLarge(Exception):
+class OversizeError(Exception):
     """Strictly private: the body passed the limit."""
 
 
-class Unpackable(Exception):
+class PackingError(Exception):
     """Strictly private: the body is not packed as its `Content-Encoding` says."""
 
 
@@ -35,8 +35,8 @@ def read_body(chunks: Iterable[bytes], *, encoding: str, limit: int) -> bytes:
             each other are refused: each multiplies a bomb by a thousand.
 
     Raises:
-        TooLarge: there are more than `limit` bytes.
-        Unpackable: unknown coding, broken or cut off.
+        OversizeError: there are more than `limit` bytes.
+        PackingError: unknown coding, broken or cut off.
     """
     coding = encoding.strip().lower()
     if coding not in ("", "identity"):
@@ -46,7 +46,7 @@ def read_body(chunks: Iterable[bytes], *, encoding: str, limit: int) -> bytes:
     for chunk in chunks:
         size += len(chunk)
         if size > limit:
-            raise TooLarge
+            raise OversizeError
         parts.append(chunk)
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
@@ -54,7 +54,7 @@ def read_body(chunks: Iterable[bytes], *, encoding: str, limit: int) -> bytes:
 def _unpack(chunks: Iterable[bytes], coding: str) -> Iterator[bytes]:
     """Yield at most a mebibyte at a time, however much a chunk expands to."""
     if coding not in ("gzip", "x-gzip", "deflate"):
-        raise Unpackable("an encoding that was not asked for")
+        raise PackingError("an encoding that was not asked for")
     unpacker: Any = None
     began = False
     for chunk in chunks:
@@ -65,7 +65,7 @@ def _unpack(chunks: Iterable[bytes], coding: str) -> Iterator[bytes]:
             try:
                 piece = unpacker.decompress(data, _STEP)
             except zlib.error:
-                raise Unpackable(f"not {coding}") from None
+                raise PackingError(f"not {coding}") from None
             began = True
             if piece:
                 yield piece
@@ -75,7 +75,7 @@ def _unpack(chunks: Iterable[bytes], coding: str) -> Iterator[bytes]:
             else:
                 data = unpacker.unconsumed_tail
     if began and unpacker is not None:
-        raise Unpackable("cut off")
+        raise PackingError("cut off")
 
 
 def _window(data: bytes, coding: str) -> int:

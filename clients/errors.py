@@ -34,9 +34,7 @@ class ClientError(Exception):
         status: the HTTP status, where an answer came.
     """
 
-    def __init__(
-        self, message: str, *, method: str | None = None, url: str | None = None, status: int | None = None
-    ) -> None:
+    def __init__(self, message: str, *, method: str | None = None, url: str | None = None, status: int | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.method = method

@@ -62,6 +62,9 @@ class HttpClient:
         ValueError: `base_url` is not an absolute http or https URL, a header cannot be sent, or there are two sign-ins.
     """
 
+    #: One client serves any number of threads; see `flows.connection`.
+    thread_safe = True
+
     def __init__(
         self,
         base_url: str,
@@ -102,9 +105,7 @@ class HttpClient:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
     def close(self) -> None:
@@ -168,18 +169,14 @@ class HttpClient:
         answer, url = self._exchange(method, path, params=params, content=content, headers=extra)
         return answer.as_httpx(method=method, url=url)
 
-    def answer(
-        self, method: str, path: str, *, params: Mapping[str, Any] | None = None, json: Any = None
-    ) -> PageAnswer:
+    def answer(self, method: str, path: str, *, params: Mapping[str, Any] | None = None, json: Any = None) -> PageAnswer:
         """Send one request of a listing and return its JSON body with the URL and headers that came with it.
 
         Raises:
             ClientError: as the tree in `errors` says.
         """
         content = None if json is None else orjson.dumps(json)
-        answer, url = self._exchange(
-            method, path, params=params, content=content, headers=_JSON_BODY if content else None
-        )
+        answer, url = self._exchange(method, path, params=params, content=content, headers=_JSON_BODY if content else None)
         return PageAnswer(self._json(answer, method=method, url=url), url, answer.headers)
 
     def without_credentials(self, url: str) -> str:
@@ -264,9 +261,7 @@ class HttpClient:
         neutral = {name: pair for name, pair in self._headers.items() if name in _EVERYWHERE}
         return _encoded(_merged(dict(neutral.values()), extra or {}))
 
-    def _with_auth(
-        self, credentials: Credentials | None, extra: Mapping[str, str | Secret]
-    ) -> dict[str, tuple[str, str]]:
+    def _with_auth(self, credentials: Credentials | None, extra: Mapping[str, str | Secret]) -> dict[str, tuple[str, str]]:
         merged = _merged(dict(self._headers.values()), extra)
         return _merged(dict(merged.values()), dict(credentials.headers) if credentials is not None else {})
 

@@ -21,9 +21,7 @@ from clients.paths import Lookup, compile_path
 class Lister(Protocol):
     """What a listing needs of a connection; `HttpClient` is one."""
 
-    def answer(
-        self, method: str, path: str, *, params: Mapping[str, Any] | None = None, json: Any = None
-    ) -> PageAnswer:
+    def answer(self, method: str, path: str, *, params: Mapping[str, Any] | None = None, json: Any = None) -> PageAnswer:
         """Send one request and return its JSON body with where it came from."""
         ...
 
@@ -105,9 +103,7 @@ class Listing:
             yield self._page(answer, items, stored)
             digest = _digest(following)
             if digest in seen:
-                raise LoopError(
-                    "this page leads to a page that this listing already had", url=answer.url, method=self.method
-                )
+                raise LoopError("this page leads to a page that this listing already had", url=answer.url, method=self.method)
             # 16 bytes a page: a million pages are 100 MB at most, and a listing of that many pages has other worries.
             seen.add(digest)
             request = following

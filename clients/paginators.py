@@ -117,11 +117,7 @@ class TotalPages:
 
     def _total(self, answer: PageAnswer) -> int | None:
         where = f"header {self.header}" if self.path is None else repr(self.path)
-        value = (
-            answer.headers.get((self.header or "").lower())
-            if self.path is None
-            else compile_path(self.path)(answer.body)
-        )
+        value = answer.headers.get((self.header or "").lower()) if self.path is None else compile_path(self.path)(answer.body)
         if value is None or value == "":
             return None
         if isinstance(value, str) and value.strip().isdecimal():
@@ -195,7 +191,7 @@ class Continue:
     def next(self, request: PageRequest, answer: PageAnswer) -> PageRequest | None:
         """Return the request with the members of the object, or None when there is none or it is empty."""
         members = compile_path(self.path)(answer.body)
-        if members is None or members is False or members == "" or members == [] or members == {}:
+        if members in (None, False, "", [], {}):
             # An empty list is how PHP writes an empty object.
             return None
         if not isinstance(members, dict):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
+from datetime import UTC
 
 _SECONDS = re.compile(r"\d{1,18}(\.\d+)?|\.\d+")
 
@@ -35,8 +36,6 @@ def http_date(value: str) -> float | None:
     """Return seconds since the epoch of an HTTP date in any of its three forms (RFC 9110, section 5.6.7), or None."""
     if not value:
         return None
-    # email.utils costs 15 ms to import, and most programs never meet such a date.
-    from datetime import UTC
     from email.utils import parsedate_to_datetime
 
     try:

@@ -14,10 +14,11 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
-from clients.bodies import TooLarge, Unpackable, read_body
+from clients.bodies import OversizeError, PackingError, read_body
 from clients.errors import (
     AuthRefusedError,
     BrokenAnswerError,
@@ -86,11 +87,9 @@ def parse_target(url: str) -> Target:
         raise ValueError("not a URL that can be requested") from None
     scheme, host = parsed.scheme, parsed.raw_host
     # A percent sign is what httpx makes of characters that no host has; only an IPv6 zone may have one.
-    if scheme not in ("http", "https") or not host or b"%" in host and b":" not in host:
+    if scheme not in ("http", "https") or not host or (b"%" in host and b":" not in host):
         raise ValueError("not an absolute http or https URL")
-    return Target(
-        parsed, (scheme, host.decode("ascii"), parsed.port or (80 if scheme == "http" else 443)), parsed.netloc
-    )
+    return Target(parsed, (scheme, host.decode("ascii"), parsed.port or (80 if scheme == "http" else 443)), parsed.netloc)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +196,7 @@ class Wire:
             except (httpx.ConnectError, httpx.ConnectTimeout) as exc:
                 if attempt == CONNECT_ATTEMPTS or _is_tls(exc):
                     raise
-                time.sleep(0.2 * attempt * random.uniform(0.5, 1.0))
+                time.sleep(0.2 * attempt * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
             except Exception:
                 self._count()
                 raise
@@ -217,7 +216,7 @@ class Wire:
             if lower == b"content-encoding":
                 encoding = f"{encoding},{value.decode('latin-1')}" if encoding else value.decode("latin-1")
             elif lower == b"content-length" and len(value) > 7 and value.isdigit() and int(value) > self._max_bytes:
-                raise TooLarge
+                raise OversizeError
         return read_body(response.stream, encoding=encoding, limit=self._max_bytes)  # type: ignore[arg-type]
 
     def _take(self, target: Target) -> httpx.BaseTransport:
@@ -253,9 +252,7 @@ class Wire:
             if self._context is None:
                 verify = self._verify
                 self._context = (
-                    ssl.create_default_context(cafile=verify)
-                    if isinstance(verify, str)
-                    else httpx.create_ssl_context(verify)
+                    ssl.create_default_context(cafile=verify) if isinstance(verify, str) else httpx.create_ssl_context(verify)
                 )
             return self._context
 
@@ -271,7 +268,7 @@ class Wire:
             transport.close()
 
 
-_TRANSLATED = (httpx.TransportError, TooLarge, Unpackable)
+_TRANSLATED = (httpx.TransportError, OversizeError, PackingError)
 
 
 def _translate(exc: BaseException, *, method: str, url: str) -> tuple[ClientError, BaseException | None]:
@@ -280,25 +277,29 @@ def _translate(exc: BaseException, *, method: str, url: str) -> tuple[ClientErro
     The cause is cut where its text may repeat what was sent or received: h11 quotes headers.
     """
     text = str(exc)
+    kind: type[ClientError] = RejectedError
+    message = "a request that HTTP cannot carry"
+    status: int | None = None
+    cause: BaseException | None = None
     match exc:
-        case TooLarge():
-            return TooLargeError("the body is larger than the client accepts (max_bytes)", method=method, url=url), None
-        case Unpackable():
-            kind = BrokenAnswerError if text == "cut off" else UnreadableError
-            return kind(f"the body cannot be unpacked: {text}", method=method, url=url), None
+        case OversizeError():
+            kind, message = TooLargeError, "the body is larger than the client accepts (max_bytes)"
+        case PackingError():
+            kind, message = BrokenAnswerError if text == "cut off" else UnreadableError, f"the body cannot be unpacked: {text}"
         case httpx.ProxyError() if text.startswith("407"):
-            return AuthRefusedError("407 from the proxy", method=method, url=url, status=407), None
-        case httpx.ConnectError() | httpx.ConnectTimeout() | httpx.ProxyError() | httpx.PoolTimeout():
-            message = "no connection in time" if isinstance(exc, httpx.TimeoutException) else f"no connection: {text}"
-            return ConnectFailedError(message, method=method, url=url), exc
+            kind, message, status = AuthRefusedError, "407 from the proxy", 407
+        case httpx.ConnectTimeout() | httpx.PoolTimeout():
+            kind, message, cause = ConnectFailedError, "no connection in time", exc
+        case httpx.ConnectError() | httpx.ProxyError():
+            kind, message, cause = ConnectFailedError, f"no connection: {text}", exc
         case httpx.TimeoutException():
-            return TimedOutError("no answer in time", method=method, url=url), exc
+            kind, message, cause = TimedOutError, "no answer in time", exc
         case httpx.NetworkError():
-            return BrokenAnswerError(f"the connection broke: {text}", method=method, url=url), exc
+            kind, message, cause = BrokenAnswerError, f"the connection broke: {text}", exc
         case httpx.RemoteProtocolError():
             known = text.startswith(("peer closed", "Server disconnected"))
-            return BrokenAnswerError(text if known else "the answer is not HTTP", method=method, url=url), None
-    return RejectedError("a request that HTTP cannot carry", method=method, url=url), None
+            kind, message = BrokenAnswerError, text if known else "the answer is not HTTP"
+    return kind(message, method=method, url=url, status=status), cause
 
 
 def _is_tls(exc: BaseException | None) -> bool:
@@ -311,8 +312,6 @@ def _is_tls(exc: BaseException | None) -> bool:
 
 def _proxy_for(scheme: str, host: str) -> str | None:
     """Return the proxy that the environment asks for (`HTTPS_PROXY`, `NO_PROXY`, …)."""
-    from urllib.request import getproxies, proxy_bypass
-
     proxies = getproxies()
     proxy = proxies.get(scheme) or proxies.get("all")
     if not proxy or proxy_bypass(host):

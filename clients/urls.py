@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
-from urllib.parse import quote_plus, unquote_plus, urlsplit
+from urllib.parse import quote_plus, unquote, unquote_plus, urlsplit
 
 Origin = tuple[str, str, int]
 
@@ -63,8 +63,6 @@ def split_userinfo(url: str) -> tuple[str, tuple[str, str] | None]:
     user_part, at, host = rest[:end].rpartition("@")
     if not separator or not at:
         return url, None
-    from urllib.parse import unquote
-
     user, _, password = user_part.partition(":")
     return f"{scheme}://{host}{rest[end:]}", (unquote(user), unquote(password))
 

@@ -156,8 +156,7 @@ def _read_folder(folder: Path, files: Sequence[Path], found: "_Collection") -> N
         imported = _neighbour(file)
         try:
             modules.append((imported is None, file, imported or _import(file)))
-        # Whatever a file does wrong, it hides no other; SystemExit too, for scripts without a main guard.
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a file does wrong, even to exit, hides no other
             found.broken.append(Broken(str(file), _explain(error, file)))
     _mark(folder, before)
     # Files that a neighbour imported go first: what they declare is theirs, although the neighbour holds it too.
@@ -172,8 +171,7 @@ def _read_entry_points(found: "_Collection") -> None:
         where = f"entry point {point.name} = {point.value}"
         try:
             loaded = point.load()
-        # A broken plugin hides no file either.
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - nor does a broken plugin
             found.broken.append(Broken(where, _explain(error, None)))
             continue
         found.add(vars(loaded) if isinstance(loaded, ModuleType) else {point.name: loaded}, where)

@@ -7,8 +7,11 @@ import os
 import urllib.error
 import urllib.request
 from http import HTTPStatus
+from http.client import HTTPException
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
+
+from clients.urls import public_url
 
 log = logging.getLogger(__name__)
 
@@ -33,17 +36,26 @@ def read_secret(name: str) -> str | None:
 
 def read_secret_at(address: str, name: str) -> str | None:
     """Return the value of a Secret block of the Prefect API at this address, or `None`."""
+    if not address.startswith(("http://", "https://")):
+        return None
     path = f"block_types/slug/secret/block_documents/name/{quote(name, safe='')}"
     url = f"{address.rstrip('/')}/{path}?include_secrets=true"
-    request = urllib.request.Request(url, headers={"Accept": "application/json", **_credentials()})
+    request = urllib.request.Request(url, headers={"Accept": "application/json", **_credentials()})  # noqa: S310 - checked above
+    handlers: list[urllib.request.BaseHandler] = [_NoRedirect()]
+    if urlsplit(address).hostname in ("localhost", "127.0.0.1", "::1"):
+        # A proxy from the environment cannot reach this machine's loopback, and must not see the secret.
+        handlers.append(urllib.request.ProxyHandler({}))
     try:
-        with urllib.request.build_opener(_NoRedirect).open(request, timeout=TIMEOUT) as answer:
+        with urllib.request.build_opener(*handlers).open(request, timeout=TIMEOUT) as answer:
             return _value(json.load(answer))
     except urllib.error.HTTPError as error:
+        error.close()
         if error.code != HTTPStatus.NOT_FOUND:
-            log.warning("The Prefect server at %s refuses to hand out the Secret block %r: status %s", address, name, error.code)
-    except (OSError, ValueError):
-        log.warning("The Prefect server at %s does not answer, so the Secret block %r could not be read", address, name)
+            log.warning(
+                "The Prefect server at %s does not hand out the Secret block %r: status %s", public_url(address), name, error.code
+            )
+    except (OSError, HTTPException, ValueError):
+        log.warning("The Prefect server at %s does not answer, so the Secret block %r was not read", public_url(address), name)
     return None
 
 

@@ -1,8 +1,8 @@
 """How a run is watched: the seam between the engine, which knows no Prefect, and whoever shows its progress."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import ClassVar, Protocol, TypeVar
 
 T = TypeVar("T")
 
@@ -10,6 +10,9 @@ T = TypeVar("T")
 @dataclass(slots=True)
 class Progress:
     """How far a run has come. One object per run, changed in place, read by trackers."""
+
+    #: Failed entities that are named; the job table has them all.
+    SHOWN: ClassVar[int] = 100
 
     pages: int = 0
     listed: int = 0
@@ -20,9 +23,18 @@ class Progress:
     gone: int = 0
     failed: int = 0
     snoozed: int = 0
+    #: Failed attempts that get another try.
+    retried: int = 0
     listing_ended: bool = False
-    #: Up to 100 failed entities: (key, message).
+    #: Up to `SHOWN` failed entities: (key, message).
     failures: list[tuple[str, str]] = field(default_factory=list)
+
+    def blame(self, errors: Iterable[str]) -> None:
+        """Count the items of the page at hand that could not become entities."""
+        for error in errors:
+            self.failed += 1
+            if len(self.failures) < self.SHOWN:
+                self.failures.append((f"page {self.pages}", error))
 
     @property
     def worked(self) -> int:
@@ -44,6 +56,11 @@ class Tracker(Protocol):
     They are called from several threads at once.
     """
 
+    @property
+    def shows_entities(self) -> bool:
+        """Whether `entity` is worth its cost: each such job is then finished in a transaction of its own."""
+        ...
+
     def page(self, number: int, work: Callable[[], T]) -> T:
         """Run the listing of one page, numbered from 1."""
         ...
@@ -63,6 +80,8 @@ class Tracker(Protocol):
 
 class SilentTracker:
     """Runs everything and shows nothing."""
+
+    shows_entities = False
 
     def page(self, number: int, work: Callable[[], T]) -> T:
         """Run it."""
@@ -87,6 +106,5 @@ def label(keys: list[str]) -> str:
     return f"{len(keys)} entities, {_short(keys[0])} … {_short(keys[-1])}"
 
 
-def _short(text: Any) -> str:
-    text = str(text)
+def _short(text: str) -> str:
     return text if len(text) <= 40 else text[:37] + "…"

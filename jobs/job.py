@@ -79,6 +79,8 @@ class Verdict(NamedTuple):
     traceback: str | None = None
     #: Whether this was generic trouble with the remote side, which raises the client's error level.
     trouble: bool = False
+    #: Of a pause: `asked` by the remote side or the job itself, or `enforced` by policy.
+    cause: str = "asked"
 
 
 class Done(NamedTuple):

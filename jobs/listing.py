@@ -17,7 +17,7 @@ from jobs.rows import Rows
 from jobs.settle import QUEUED
 from jobs.worker import is_gone
 
-LISTING, COMPLETE = "listing", "complete"
+LISTING, COMPLETE, ABANDONED = "listing", "complete", "abandoned"
 _IS_TWIN = text("state = 'queued' AND fingerprint IS NOT NULL")
 
 
@@ -130,6 +130,7 @@ class Listings:
                 listed=listing.c.listed + bindparam("b_listed"), updated_at=db.now,
             )
         )  # fmt: skip
+        self._abandon = update(listing).where(held).values(state=ABANDONED, cursor=None, updated_at=db.now)
         self._complete = update(listing).where(held).values(
             state=COMPLETE, cursor=None, completed_at=db.now, updated_at=db.now
         )  # fmt: skip
@@ -213,6 +214,7 @@ class Listings:
         priority: int = 0,
         item_is_record: bool = False,
         full: bool = False,
+        last: bool = False,
     ) -> PageResult:
         """Store one page: its jobs, the ledger's generation and the cursor, in one transaction (law 2).
 
@@ -224,6 +226,7 @@ class Listings:
             priority: of the jobs.
             item_is_record: the listed item is the whole record, so that its hash can tell whether it changed.
             full: ask for a job for each entity, changed or not.
+            last: no page follows: the listing is complete with this one, in the same transaction.
 
         Raises:
             LostLease: another process runs this sync now; nothing was written.
@@ -260,7 +263,26 @@ class Listings:
             )
             if moved.rowcount != 1:
                 raise LostLease(f"another process runs {claim.sync} now")
+            if last:
+                connection.execute(self._complete, _claim(claim))
         return PageResult(len(items), len(queued), len(unchanged))
+
+    def preview(self, sync: str, items: Sequence[Item], *, item_is_record: bool = False) -> PageResult:
+        """Say what a page would come to, and write nothing.
+
+        Args:
+            sync: whose.
+            items: the page's entities.
+            item_is_record: as for `enqueue_page`.
+        """
+        items = list({item.key: item for item in items}.values())
+        with self._db.read() as connection:
+            known = self._known_records(connection, self._keys.bind([(sync, item.key) for item in items])) if items else {}
+        unchanged = sum(
+            is_unchanged(item, known.get(item.key), generation=-1, item_hash=_hash(item) if item_is_record else None)
+            for item in items
+        )
+        return PageResult(len(items), len(items) - unchanged, unchanged)
 
     def _known_records(self, connection: Connection, keys: dict[str, str]) -> dict[str, Known]:
         rows = connection.execute(self._known, keys)
@@ -273,6 +295,14 @@ class Listings:
             LostLease: another process runs this sync now.
         """
         self._fenced(self._complete, claim)
+
+    def abandon(self, claim: ListingClaim) -> None:
+        """Give up an incomplete listing: the next run begins a new generation at the first page.
+
+        Raises:
+            LostLease: another process runs this sync now.
+        """
+        self._fenced(self._abandon, claim)
 
     def renew(self, claim: ListingClaim, *, lease: float) -> bool:
         """Extend the right to run; tell whether it is still held."""

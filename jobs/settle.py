@@ -128,7 +128,12 @@ def _rows(moves: Sequence[Move]) -> list[tuple[Any, ...]]:
     return [
         (
             move.job_id, move.claim_no, move.message, move.delay, move.until, move.attempts, move.retries, move.snoozes,
-            move.rescues, None if move.fingerprint is None or newest[move.fingerprint] == move.job_id else newest[move.fingerprint],
+            move.rescues, _gives_way_to(move, newest),
         )
         for move in moves
     ]  # fmt: skip
+
+
+def _gives_way_to(move: Move, newest: dict[str, int]) -> int | None:
+    twin = None if move.fingerprint is None else newest[move.fingerprint]
+    return None if twin == move.job_id else twin

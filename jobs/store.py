@@ -12,6 +12,7 @@ from jobs.job import Done, Job, Lane, Settled
 from jobs.listing import Busy, Item, ListingClaim, Listings, PageResult
 from jobs.pause import Pauses, Pausing
 from jobs.settle import Settlement
+from jobs.sweep import SweepResult, Sweeps
 from jobs.view import JobDetail, JobView, LaneView, QueueView, Views
 
 
@@ -31,6 +32,7 @@ class JobStore:
         self._claims = Claims(db, settlement, max_rescues=max_rescues)
         self._finishes = Finishes(db, settlement)
         self._listings = Listings(db)
+        self._sweeps = Sweeps(db)
         self._pauses = Pauses(db)
         self._views = Views(db)
 
@@ -69,16 +71,28 @@ class JobStore:
 
     def enqueue_page(
         self, claim: ListingClaim, lane: Lane, items: Sequence[Item], *, cursor: Any, priority: int = 0,
-        item_is_record: bool = False, full: bool = False,
+        item_is_record: bool = False, full: bool = False, last: bool = False,
     ) -> PageResult:  # fmt: skip
         """Store one page's jobs and the cursor in one transaction, see `Listings.enqueue_page`."""
         return self._listings.enqueue_page(
-            claim, lane, items, cursor=cursor, priority=priority, item_is_record=item_is_record, full=full
+            claim, lane, items, cursor=cursor, priority=priority, item_is_record=item_is_record, full=full, last=last
         )
 
     def complete_listing(self, claim: ListingClaim) -> None:
         """Mark a listing as complete, see `Listings.complete`."""
         self._listings.complete(claim)
+
+    def abandon_listing(self, claim: ListingClaim) -> None:
+        """Give up an incomplete listing, see `Listings.abandon`."""
+        self._listings.abandon(claim)
+
+    def preview(self, sync: str, items: Sequence[Item], *, item_is_record: bool = False) -> PageResult:
+        """Say what a page would come to, and write nothing, see `Listings.preview`."""
+        return self._listings.preview(sync, items, item_is_record=item_is_record)
+
+    def sweep(self, claim: ListingClaim, *, max_share: float) -> SweepResult:
+        """Mark as deleted what a complete listing no longer has, see `Sweeps.sweep`."""
+        return self._sweeps.sweep(claim, max_share=max_share)
 
     def renew_listing(self, claim: ListingClaim, *, lease: float) -> bool:
         """Extend the right to run a sync, see `Listings.renew`."""

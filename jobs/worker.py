@@ -25,7 +25,7 @@ def _start_of(pid: int) -> str | None:
 def _host() -> str:
     """Name the space in which a process id means one process: the host, and on Linux the PID namespace."""
     try:
-        space = str(os.stat("/proc/self/ns/pid").st_ino)
+        space = str(Path("/proc/self/ns/pid").stat().st_ino)
     except OSError:
         space = "-"
     return f"{socket.gethostname()}:{space}"

@@ -40,16 +40,12 @@ def _plain(value: Any) -> Any:
 def table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """Align rows under their headers. Numbers and times get their usual form, `None` a dash."""
     cells = [list(headers), *([cell(value) for value in row] for row in rows)]
-    numeric = [
-        all(line[i][:1].isdigit() or line[i] == "-" for line in cells[1:]) and len(cells) > 1
-        for i in range(len(headers))
-    ]
+    numeric = [all(line[i][:1].isdigit() or line[i] == "-" for line in cells[1:]) and len(cells) > 1 for i in range(len(headers))]
     widths = [max(len(line[i]) for line in cells) for i in range(len(headers))]
     lines = []
     for line in cells:
         parts = [
-            text.rjust(width) if right else text.ljust(width)
-            for text, width, right in zip(line, widths, numeric, strict=True)
+            text.rjust(width) if right else text.ljust(width) for text, width, right in zip(line, widths, numeric, strict=True)
         ]
         lines.append("  ".join(parts).rstrip())
     return "\n".join(lines)

@@ -1,10 +1,8 @@
 """`syncs check`: asks each client for settings, a connection and a first page. One client's trouble stops no other."""
 
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import click
 
@@ -13,6 +11,7 @@ from flows.cli.command import Command
 from flows.cli.declared import complete_clients, declared
 from flows.declaration import Client
 from flows.errors import SettingsError
+from flows.mask import Mask
 from flows.registry import Registry
 
 _AT_ONCE = 8
@@ -49,9 +48,7 @@ def check(clients: tuple[str, ...]) -> Answer:
     chosen = [registry.client(name) for name in dict.fromkeys(clients)] or list(registry.clients.values())
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         checks = list(pool.map(lambda client: check_client(client, registry), chosen))
-    rows = [
-        (one.client, one.settings, one.connection, one.entities, f"{one.seconds:.2f} s", one.message) for one in checks
-    ]
+    rows = [(one.client, one.settings, one.connection, one.entities, f"{one.seconds:.2f} s", one.message) for one in checks]
     text = table(("CLIENT", "SETTINGS", "CONNECTION", "ENTITIES", "TIME", "MESSAGE"), rows) if rows else ""
     notes = tuple(map(str, registry.broken))
     if not rows and not registry.broken:
@@ -80,24 +77,9 @@ def check_client(client: Client, registry: Registry) -> Check:
                 entities = 0 if page is None else len(page.items)
                 if page is not None and page.errors:
                     message = f"{len(page.errors)} items without a key: {page.errors[0]}"
-    # A person's code and a remote system: anything can come, and it belongs into this row.
-    except Exception as error:
-        text = one_line(_without(settings, str(error))) or "no message"
+    except Exception as error:  # noqa: BLE001 - a person's code and a remote system: anything can come, and it belongs into this row
+        text = one_line(Mask(settings)(str(error))) or "no message"
         if not type(error).__module__.startswith("clients."):
             text = f"{type(error).__name__}: {text}"
         return Check(client.id, False, "ok", "FAIL", None, time.monotonic() - started, text)
     return Check(client.id, not message, "ok", "ok", entities, time.monotonic() - started, message)
-
-
-def _without(settings: Any, text: str) -> str:
-    """Mask the secrets of these settings in a text."""
-    for secret in _secrets(settings):
-        text = text.replace(secret, "***")
-    return text
-
-
-def _secrets(settings: Any) -> Iterator[str]:
-    for value in vars(settings).values() if hasattr(settings, "__dict__") else ():
-        reveal = getattr(value, "get_secret_value", None)
-        if reveal is not None and (secret := str(reveal())):
-            yield secret

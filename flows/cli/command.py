@@ -105,8 +105,7 @@ class Program(Group):
             code = _complain(one_line(str(error), limit=1000), 2)
         except (click.Abort, KeyboardInterrupt):
             code = _complain("interrupted", INTERRUPTED)
-        # The last resort: whatever went wrong is one line, and the way to the whole of it.
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the last resort: one line, and the way to the whole of it
             code = _complain(f"unexpected {type(error).__name__}: {one_line(str(error))}; SYNCS_DEBUG=1 shows where", 1)
         sys.exit(code)
 

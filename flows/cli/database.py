@@ -1,5 +1,7 @@
 """`syncs db`: the versions of the tables. The work is done in `jobs.schema`, imported only when it is needed."""
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -11,12 +13,14 @@ if TYPE_CHECKING:
     from jobs.database import Database
 
 
-def open_database() -> "Database":
+@contextmanager
+def open_database() -> "Iterator[Database]":
     """Open the project's database as it is, whatever tables it has."""
     from flows.settings import project_settings
     from jobs.database import Database
 
-    return Database(project_settings().database_url)
+    with closing(Database(project_settings().database_url)) as database:
+        yield database
 
 
 def name_of(db: "Database") -> str:
@@ -44,18 +48,10 @@ def upgrade() -> Answer:
     """
     from jobs.schema import upgrade
 
-    database = open_database()
-    before, after = upgrade(database)
-    done = (
-        "already has version"
-        if before == after
-        else f"upgraded from version {before} to"
-        if before
-        else "made with version"
-    )
-    return Answer(
-        {"database": name_of(database), "before": before, "after": after}, f"{name_of(database)}: {done} {after}"
-    )
+    with open_database() as database:
+        before, after = upgrade(database)
+    done = "already has version" if before == after else f"upgraded from version {before} to" if before else "made with version"
+    return Answer({"database": name_of(database), "before": before, "after": after}, f"{name_of(database)}: {done} {after}")
 
 
 @db.command("current", short_help="Show the version of the tables.")
@@ -68,8 +64,8 @@ def current() -> Answer:
     """
     from jobs.schema import HEAD, current
 
-    database = open_database()
-    version = current(database)
+    with open_database() as database:
+        version = current(database)
     shown = f"version {version}" if version else "no tables yet"
     document = {"database": name_of(database), "version": version, "head": HEAD}
     return Answer(document, f"{name_of(database)}: {shown}; this code works with {HEAD}")
@@ -85,8 +81,6 @@ def check() -> Answer:
     """
     from jobs.schema import HEAD, check
 
-    database = open_database()
-    check(database)
-    return Answer(
-        {"database": name_of(database), "version": HEAD, "ok": True}, f"{name_of(database)}: version {HEAD} fits"
-    )
+    with open_database() as database:
+        check(database)
+    return Answer({"database": name_of(database), "version": HEAD, "ok": True}, f"{name_of(database)}: version {HEAD} fits")

@@ -26,9 +26,7 @@ def warn_of_broken(registry: Registry) -> None:
 def complete_syncs(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete the id of a sync."""
     syncs = list(declared().syncs.values())
-    return [
-        CompletionItem(sync.id, help=f"client {sync.client.id}") for sync in syncs if sync.id.startswith(incomplete)
-    ]
+    return [CompletionItem(sync.id, help=f"client {sync.client.id}") for sync in syncs if sync.id.startswith(incomplete)]
 
 
 def complete_clients(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:

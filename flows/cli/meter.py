@@ -83,8 +83,6 @@ def _bar(name: str) -> Iterator[Callable[[Progress], None]]:
             note = "" if progress.listing_ended else f"listing, page {progress.pages:,}"
             if progress.failed:
                 note = f"{note} {progress.failed:,} failed".strip()
-            bars.update(
-                task, completed=progress.worked, total=max(progress.queued, 1), of=f"{progress.queued:,}", note=note
-            )
+            bars.update(task, completed=progress.worked, total=max(progress.queued, 1), of=f"{progress.queued:,}", note=note)
 
         yield show

@@ -13,7 +13,7 @@ from flows.cli.waiting import job, jobs, queues
 from flows.cli.work import work
 
 
-@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group("syncs", cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(VERSION, prog_name="syncs")
 def program() -> None:
     """Keeps your data in step with other people's APIs.

@@ -24,10 +24,10 @@ def find_route() -> Route:
 
     url = api_url()
     if url is None:
-        return Route(None, False, "no Prefect server (`syncs up` starts one): running here")
+        return Route(None, False, "no Prefect server (`syncs up` starts one)")
     if is_there(url):
         return Route(url, True)
-    return Route(url, False, f"the Prefect server at {_public(url)} does not answer: running here, without Prefect")
+    return Route(url, False, f"the Prefect server at {_public(url)} does not answer")
 
 
 def _public(url: str) -> str:

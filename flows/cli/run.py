@@ -2,10 +2,11 @@
 
 import os
 import sys
+from contextlib import closing
 
 import click
 
-from flows.cli.answer import Answer, moment, one_line
+from flows.cli.answer import Answer, one_line
 from flows.cli.command import Command, json_wanted, note
 from flows.cli.declared import complete_syncs, declared, warn_of_broken
 from flows.cli.meter import meter
@@ -52,33 +53,38 @@ def run(sync: str, full: bool, limit: int | None, dry_run: bool, verbose: bool) 
         ) as wishes,
         meter(sync, quiet=quiet) as tracker,
     ):
-        if route.through_prefect and route.url is not None:
-            # Prefect reads its settings when it is imported.
-            os.environ.setdefault("PREFECT_API_URL", route.url)
-            from flows.orchestration.flows import run_sync
+        if route.url is not None and route.through_prefect:
+            from flows.orchestration.inprocess import run_sync
 
-            result = run_sync(sync, full=full, limit=limit, dry_run=dry_run, on_progress=tracker.progress)
+            result = run_sync(
+                sync,
+                full=full,
+                limit=limit,
+                dry_run=dry_run,
+                on_progress=tracker.progress,
+                stop=wishes.stop,
+                url=route.url,
+            )
         else:
-            note(route.why_not)
+            note(f"{route.why_not}: running here, without Prefect")
             from flows import engine
             from flows.settings import open_store
 
-            result = engine.run(
-                declaration, open_store(), full=full, limit=limit, dry_run=dry_run, tracker=tracker, stop=wishes.stop
-            )
+            with closing(open_store()) as store:
+                result = engine.run(
+                    declaration, store, full=full, limit=limit, dry_run=dry_run, tracker=tracker, stop=wishes.stop
+                )
     code = result.exit_code if wishes.code is None else wishes.code
-    return Answer(result.as_json(), summary(result, dry_run=dry_run, colour=_colour()), code=code)
+    return Answer(result.as_json(), summary(result, colour=_colour()), code=code)
 
 
 def _colour() -> bool:
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
-def summary(result: RunResult, *, dry_run: bool = False, colour: bool = False) -> str:
+def summary(result: RunResult, *, colour: bool = False) -> str:
     """Say what a run came to: the counts, up to ten failed entities, and what to look at next."""
     state = click.style(result.state, fg=_COLOURS.get(result.state), bold=True) if colour else result.state
-    if dry_run:
-        state += " (dry run: nothing was stored)"
     counts = [
         f"{getattr(result, name):,} {name}"
         for name in ("listed", "queued", "succeeded", "unchanged", "gone", "failed", "snoozed", "deleted")
@@ -88,9 +94,6 @@ def summary(result: RunResult, *, dry_run: bool = False, colour: bool = False) -
     lines = [f"{result.sync}: {state}. {', '.join(counts)} in {result.seconds:,.1f} s; {stopped}."]
     if result.message:
         lines.append(one_line(result.message, limit=500))
-    if result.state == "paused":
-        until = f"until {moment(result.paused_until)}" if result.paused_until else "until a person resumes it"
-        lines.append(f"client {result.client} is paused {until}")
     if result.pending:
         lines.append(f"{result.pending:,} jobs wait for later; the next run or `syncs work` takes them up")
     for key, message in result.failures[:_SHOWN_FAILURES]:
@@ -111,5 +114,6 @@ _STOPPED = {
     "short": "listing ended short of the total it announced",
     "error": "listing ended with an error",
     "paused": "listing stopped because the client is paused",
+    "stop": "listing was told to stop, and goes on with the next run",
     "running": "another process runs this sync",
 }

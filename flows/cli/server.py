@@ -1,6 +1,7 @@
 """`syncs up`, `down`, `status`, `setup`: the commands around a Prefect server. The work is in `flows.orchestration`."""
 
-from dataclasses import asdict
+from collections.abc import Iterable
+from dataclasses import asdict, astuple
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -8,15 +9,14 @@ import click
 from flows.cli.answer import Answer, table
 from flows.cli.command import Command
 from flows.cli.route import Route, find_route
+from flows.orchestration.applied import Applied
 
 if TYPE_CHECKING:
     from flows.orchestration.server import Status
 
 
 @click.command("up", cls=Command, short_help="Start a Prefect server and worker for this project.")
-@click.option(
-    "--port", type=click.IntRange(1, 65535), default=4200, show_default=True, help="Of the server, on 127.0.0.1."
-)
+@click.option("--port", type=click.IntRange(1, 65535), default=4200, show_default=True, help="Of the server, on 127.0.0.1.")
 def up(port: int) -> Answer:
     """Start a Prefect server and a worker for this project, in the background, on loopback only.
 
@@ -89,41 +89,27 @@ def setup() -> Answer:
     from flows.cli.database import name_of, open_database
     from jobs.schema import upgrade
 
-    database = open_database()
-    before, after = upgrade(database)
-    done = [("tables", name_of(database), "unchanged" if before == after else f"version {after}")]
+    with open_database() as database:
+        before, after = upgrade(database)
+    done = [Applied("tables", name_of(database), "unchanged" if before == after else f"version {after}")]
     route = find_route()
     notes: tuple[str, ...] = ()
-    if route.through_prefect and route.url is not None:
+    if route.url is not None and route.through_prefect:
         from flows.orchestration.setup import setup
 
         done += setup(route.url)
     else:
-        notes = (route.why_not.replace("running here", "deployments and automations were left out"),)
-    document = {
-        "database": name_of(database),
-        "before": before,
-        "after": after,
-        "applied": [_entry(entry) for entry in done],
-    }
-    return Answer(document, _applied(done), notes)
+        notes = (f"{route.why_not}: deployments and automations were left out",)
+    return Answer({"database": name_of(database), "before": before, "after": after, "applied": done}, _applied(done), notes)
 
 
 def _way(route: Route) -> str:
-    return (
-        f"through Prefect at {route.url}"
-        if route.through_prefect
-        else f"straight through the engine ({route.why_not.split(':', 1)[0]})"
-    )
+    return f"through Prefect at {route.url}" if route.through_prefect else f"straight through the engine: {route.why_not}"
 
 
 def _document(found: "Status") -> dict[str, Any]:
-    return {**asdict(found), "ui": found.ui, "applied": [_entry(entry) for entry in found.applied]}
+    return {**asdict(found), "ui": found.ui}
 
 
-def _entry(entry: tuple[str, str, str]) -> dict[str, str]:
-    return dict(zip(("kind", "name", "done"), entry, strict=True))
-
-
-def _applied(entries: Any) -> str:
-    return table(("KIND", "NAME", "DONE"), entries)
+def _applied(entries: Iterable[Applied]) -> str:
+    return table(("KIND", "NAME", "CHANGE"), map(astuple, entries))

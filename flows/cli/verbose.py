@@ -20,7 +20,7 @@ def _turn_on(context: click.Context, _: click.Parameter, value: bool) -> bool:
     if value:
         handler = _Stderr()
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        for name in ("clients", "jobs", "flows"):
+        for name in ("syncs", "clients", "jobs", "flows"):
             logger = logging.getLogger(name)
             logger.setLevel(logging.INFO)
             logger.addHandler(handler)

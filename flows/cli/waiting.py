@@ -1,5 +1,6 @@
 """`syncs queues`, `jobs` and `job`: what waits, what was done, and one job with all its attempts. Only reads."""
 
+from contextlib import closing
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,8 @@ def queues() -> Answer:
     """
     from flows.settings import open_store
 
-    views = open_store().queues()
+    with closing(open_store()) as store:
+        views = store.queues()
     document = [{key: getattr(view, key) for key in (*_QUEUE_KEYS, "paused")} for view in views]
     rows = []
     for view in views:
@@ -63,12 +65,8 @@ def queues() -> Answer:
 @click.option("--client", help="Only jobs of this client.", shell_complete=complete_clients)
 @click.option("--type", "type_", help="Only jobs of this sync or job type.", shell_complete=complete_syncs)
 @click.option("--state", type=click.Choice(STATES), help="Only jobs in this state.")
-@click.option(
-    "--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many, the newest first."
-)
-def jobs(
-    job_id: int | None, queue: str | None, client: str | None, type_: str | None, state: str | None, limit: int
-) -> Answer:
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many, the newest first.")
+def jobs(job_id: int | None, queue: str | None, client: str | None, type_: str | None, state: str | None, limit: int) -> Answer:
     """List jobs, the newest first; with an ID, show that one.
 
     \b
@@ -81,8 +79,9 @@ def jobs(
     if job_id is not None:
         if any((queue, client, type_, state)):
             raise UsageError("an ID names one job; leave the filters out")
-        return _shown(open_store().job(job_id))
-    found = open_store().jobs(queue=queue, client=client, type=type_, state=state, limit=limit)
+        return _one(job_id)
+    with closing(open_store()) as store:
+        found = store.jobs(queue=queue, client=client, type=type_, state=state, limit=limit)
     rows = [(str(job.id), job.type, job.key, job.state, job.attempts, job.available_at, job.message) for job in found]
     notes = () if rows else ("no such jobs",)
     if len(found) == limit:
@@ -100,9 +99,14 @@ def job(job_id: int) -> Answer:
     Example:
       syncs job 42
     """
+    return _one(job_id)
+
+
+def _one(job_id: int) -> Answer:
     from flows.settings import open_store
 
-    return _shown(open_store().job(job_id))
+    with closing(open_store()) as store:
+        return _shown(store.job(job_id))
 
 
 def _shown(detail: "JobDetail") -> Answer:
@@ -113,15 +117,11 @@ def _shown(detail: "JobDetail") -> Answer:
     document: dict[str, Any] = {**head, **whole, "tries": tries}
     width = max(map(len, document))
     lines = [
-        f"{key.replace('_', ' '):<{width}}  {cell(value)}"
-        for key, value in document.items()
-        if key not in ("payload", "tries")
+        f"{key.replace('_', ' '):<{width}}  {cell(value)}" for key, value in document.items() if key not in ("payload", "tries")
     ]
     lines += ["", "payload", to_json(detail.payload)]
     if detail.attempts:
-        rows = [
-            (one.claim_no, one.started_at, one.ended_at, one.outcome, one.worker, one.error) for one in detail.attempts
-        ]
+        rows = [(one.claim_no, one.started_at, one.ended_at, one.outcome, one.worker, one.error) for one in detail.attempts]
         lines += ["", table(("CLAIM", "STARTED AT", "ENDED AT", "OUTCOME", "WORKER", "ERROR"), rows)]
         if trace := next((one.traceback for one in reversed(detail.attempts) if one.traceback), None):
             lines += ["", trace.rstrip()]

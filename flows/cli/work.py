@@ -1,5 +1,6 @@
 """`syncs work`: processes queues until told to stop. The working itself is in `flows.work`."""
 
+from contextlib import closing
 from dataclasses import asdict
 
 import click
@@ -40,11 +41,10 @@ def work(
 
     registry = declared()
     warn_of_broken(registry)
-    store = open_store()
     with listening("finishing the jobs in hand; once more puts them back", "putting the jobs in hand back") as wishes:
         from flows.work import work
 
-        with meter("work", quiet=json_wanted() and not verbose) as tracker:
+        with closing(open_store()) as store, meter("work", quiet=json_wanted() and not verbose) as tracker:
             result = work(
                 store,
                 registry,

@@ -1,4 +1,7 @@
-"""Where this project's Prefect server is. Knows files, the environment and one HTTP request; does not import Prefect, which takes a second."""
+"""Where this project's Prefect server is. Knows files, the environment and one HTTP request.
+
+Does not import Prefect, which takes a second: the command line asks here first.
+"""
 
 import json
 import os
@@ -99,7 +102,8 @@ def is_there(url: str, timeout: float = 1.0) -> bool:
     if not url.startswith(("http://", "https://")):
         return False
     # A proxy from the environment would be asked for a server on loopback.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({})) if _is_loopback(url) else urllib.request.build_opener()
+    proxies = [urllib.request.ProxyHandler({})] if _is_loopback(url) else []
+    opener = urllib.request.build_opener(*proxies)
     try:
         with opener.open(f"{url.rstrip('/')}/health", timeout=timeout) as response:
             return bool(response.status == 200 and response.read(16).strip() == b"true")

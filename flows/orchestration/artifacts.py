@@ -1,4 +1,4 @@
-"""The tables that a run leaves in Prefect: what it came to, and which entities failed. Holds keys, counts and messages, no payloads."""
+"""The tables that a run leaves in Prefect: what it came to, and which entities failed. Keys, counts and messages, no payloads."""
 
 import json
 import logging
@@ -27,6 +27,7 @@ _STOPPED = {
     "error": "an error",
     "paused": "the client is paused",
     "running": "another process runs this sync",
+    "stop": "it was stopped",
 }
 
 
@@ -61,16 +62,15 @@ def publish(result: RunResult, flow_run_id: UUID | None) -> None:
     tables = [(f"{key}-summary", f"{result.sync}: {run_message(result)}", summary_table(result))]
     if result.failures:
         shown = min(len(result.failures), MAX_FAILURES)
-        title = f"{result.sync}: {shown} of {result.failed} failed entities" if shown < result.failed else f"{result.sync}: failed entities"
-        tables.append((f"{key}-failures", title, failure_table(result)))
+        which = f"{shown} of {result.failed:,} failed entities" if shown < result.failed else "failed entities"
+        tables.append((f"{key}-failures", f"{result.sync}: {which}", failure_table(result)))
     try:
         with get_client(sync_client=True) as client:
             for name, description, rows in tables:
-                # The key is the artifact's name; a plain description, for the page shows it as Markdown.
-                made = ArtifactCreate(
-                    type="table", key=name, description=_cell(description), data=json.dumps(rows), flow_run_id=flow_run_id
+                data, title = json.dumps(rows), _cell(description)
+                client.create_artifact(
+                    ArtifactCreate(type="table", key=name, description=title, data=data, flow_run_id=flow_run_id)
                 )
-                client.create_artifact(made)
     except Exception as error:  # noqa: BLE001 - law 14: the run is over and its result stands
         log.warning("Prefect does not take the summary: %s: %s", type(error).__name__, error)
 

@@ -1,13 +1,14 @@
 """Which steps of a run get a Prefect task run, so that no run floods the server (law 1). Pure but for two counters.
 
-A task run costs 5 ms here, 10 ms and 20 kB there, and queues three events; beyond 10,000 queued events the server drops what comes.
+A task run costs 2 ms here, 10 ms and 20 kB there, and queues three events.
+Beyond 10,000 queued events the server drops what comes.
 """
 
 import threading
 from dataclasses import dataclass, field
 
 OWN_PAGES = 200
-"""So many pages of a run get a task run each; after them, the first page of every further hundred does, for all of that hundred."""
+"""So many pages of a run get a task run each; after them, the first page of every further hundred does, for all of it."""
 
 FULL = 3000
 """Task runs of a run, up to which every entity and batch gets one."""

@@ -1,4 +1,4 @@
-"""A sync as a flow run of this very process, for the command line: what is handed to the flow past Prefect, and what comes back."""
+"""A sync as a flow run of this very process, for the command line: what goes to the flow past Prefect, and what comes back."""
 
 import asyncio
 import logging
@@ -89,7 +89,12 @@ def run_sync(
 
 
 def _run_as_flow(call: Call, url: str | None, parameters: dict[str, Any]) -> None:
-    from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, PREFECT_SERVER_ALLOW_EPHEMERAL_MODE, temporary_settings
+    from prefect.settings import (
+        PREFECT_API_URL,
+        PREFECT_CLIENT_MAX_RETRIES,
+        PREFECT_SERVER_ALLOW_EPHEMERAL_MODE,
+        temporary_settings,
+    )
 
     from flows.orchestration.runs import sync as sync_flow
 
@@ -104,12 +109,16 @@ def _run_as_flow(call: Call, url: str | None, parameters: dict[str, Any]) -> Non
     token = current_call.set(call)
     try:
         with temporary_settings(updates=updates), quiet_console():
-            asyncio.run(sync_flow(**parameters, return_state=True))
+            asyncio.run(_await(sync_flow(**parameters, return_state=True)))
     except Exception as error:  # noqa: BLE001 - law 14: what Prefect does is not what the run came to
         if call.error is None:
             log.warning("Prefect does not show this run whole: %s: %s", type(error).__name__, error)
     finally:
         current_call.reset(token)
+
+
+async def _await(running: Any) -> None:
+    await running
 
 
 @contextmanager

@@ -5,7 +5,6 @@ import contextlib
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from types import FrameType
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -32,7 +31,7 @@ def stop_on_signals(stop: threading.Event, *, active: bool = True) -> Iterator[N
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    def ask(number: int, frame: FrameType | None) -> None:
+    def ask(*_: object) -> None:
         stop.set()
         restore()
 

@@ -79,7 +79,7 @@ def start_of(pid: int) -> str | None:
         # The program's name is in parentheses and may hold spaces: count from the last parenthesis.
         fields = stat.rpartition(")")[2].split()
         return None if fields[0] in "ZX" else f"{boot}-{fields[19]}"
-    found = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout.strip()
+    found = _ps("-o", "stat=,lstart=", "-p", str(pid)).strip()
     return None if not found or found.startswith("Z") else " ".join(found.split()[1:])
 
 
@@ -95,10 +95,13 @@ def _parents() -> Iterator[tuple[int, int]]:
             with contextlib.suppress(OSError):
                 yield int(path.parent.name), int(path.read_text().rpartition(")")[2].split()[1])
         return
-    table = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=False).stdout
-    for line in table.splitlines():
+    for line in _ps("-eo", "pid=,ppid=").splitlines():
         child, parent = line.split()
         yield int(child), int(parent)
+
+
+def _ps(*arguments: str) -> str:
+    return subprocess.run(["/bin/ps", *arguments], capture_output=True, text=True, check=False).stdout  # noqa: S603  # our words
 
 
 def spawn(command: list[str], *, environment: Mapping[str, str], log: Path, directory: Path) -> Process:
@@ -112,14 +115,14 @@ def spawn(command: list[str], *, environment: Mapping[str, str], log: Path, dire
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
-        # A shell without job control starts `cmd &` with SIGINT ignored, children inherit that, and Prefect's SIGTERM handler works
-        # by sending itself SIGINT: the server would never stop. Handlers (unlike "ignored") are reset by exec.
+        # A shell without job control starts `cmd &` with SIGINT ignored, children inherit that, and Prefect's SIGTERM handler
+        # works by sending itself SIGINT: the server would never stop. Handlers, unlike "ignored", are reset by exec.
         before = signal.getsignal(signal.SIGINT)
         ignored = before is signal.SIG_IGN and threading.current_thread() is threading.main_thread()
         if ignored:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
         try:
-            child = subprocess.Popen(
+            child = subprocess.Popen(  # noqa: S603  # this interpreter, with our words
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -1,4 +1,4 @@
-"""`syncs up`, `down` and `status`: a Prefect server and a process worker for this project, in the background, on loopback only."""
+"""`syncs up`, `down` and `status`: a Prefect server and a process worker for this project, in the background, on loopback."""
 
 import os
 import signal
@@ -13,10 +13,10 @@ from pathlib import Path
 
 from flows.errors import UsageError
 from flows.orchestration.address import UpState, is_there, prefect_home, read_state, write_state
+from flows.orchestration.applied import Applied
 from flows.orchestration.environment import server_environment, worker_environment
 from flows.orchestration.processes import Process, children_of, spawn
 
-POOL = "syncs"
 _HEALTH_SECONDS = 60.0
 #: How long `down` lets running flow runs put their jobs back.
 _RUN_GRACE = 15.0
@@ -38,8 +38,8 @@ class Status:
     since: str | None = None
     #: Whether this call of `up` started the server.
     started: bool = False
-    #: What `up` applied: (kind, name, what happened).
-    applied: tuple[tuple[str, str, str], ...] = ()
+    #: What `up` applied to the server.
+    applied: tuple[Applied, ...] = ()
 
     @property
     def ui(self) -> str | None:
@@ -81,6 +81,8 @@ def up(port: int = 4200, *, worker: bool = True) -> Status:
     """
     home = prefect_home()
     directory = Path.cwd()
+    # Before Prefect is imported, which otherwise makes itself at home in the user's.
+    os.environ.setdefault("PREFECT_HOME", str(home))
     with _locked(home):
         state = read_state(home)
         started = state is None or not state.server.is_alive()
@@ -90,15 +92,18 @@ def up(port: int = 4200, *, worker: bool = True) -> Status:
         else:
             _wait_until_healthy(state, home)
 
-        from flows.orchestration.setup import setup
+        applied = []
+        from flows.orchestration.deployments import apply_pool
+        from flows.orchestration.setup import apply_rest, client_of
 
-        os.environ.setdefault("PREFECT_HOME", str(home))
-        pool = setup(state.url, only_pool=True)
-        if worker and (state.worker is None or not state.worker.is_alive()):
-            state = replace(state, worker=_start_worker(home, state.url, directory))
-            write_state(home, state)
-        rest = setup(state.url)
-        return replace(_status(state), started=started, applied=tuple(pool + [done for done in rest if done not in pool]))
+        with client_of(state.url) as client:
+            applied.append(apply_pool(client))
+            if worker and (state.worker is None or not state.worker.is_alive()):
+                state = replace(state, worker=_start_worker(home, state.url, directory))
+                write_state(home, state)
+            # The worker takes some seconds to start; meanwhile the rest is applied.
+            applied += apply_rest(client, state.url, directory)
+        return replace(_status(state), started=started, applied=tuple(applied))
 
 
 def down() -> Status:
@@ -116,13 +121,18 @@ def down() -> Status:
         _end_worker(state)
         if state.server.is_alive():
             if is_there(state.url):
-                from flows.orchestration.setup import crash_leftover_runs
-
-                os.environ.setdefault("PREFECT_HOME", str(home))
-                crash_leftover_runs(state.url)
+                _crash_leftover_runs(state.url)
             state.server.end(grace=_SERVER_GRACE)
         write_state(home, None)
         return before
+
+
+def _crash_leftover_runs(url: str) -> None:
+    os.environ.setdefault("PREFECT_HOME", str(prefect_home()))
+    from flows.orchestration.setup import client_of, crash_leftover_runs
+
+    with client_of(url) as client:
+        crash_leftover_runs(client)
 
 
 def _start_server(home: Path, port: int, directory: Path) -> UpState:
@@ -130,9 +140,10 @@ def _start_server(home: Path, port: int, directory: Path) -> UpState:
         raise UsageError(f"--port must be from 1 to 65535, got {port}")
     url = f"http://127.0.0.1:{port}/api"
     if _is_taken(port):
-        what = "a Prefect server that `syncs up` here did not start" if is_there(url) else "another program"
-        hint = f"; to use it: PREFECT_API_URL={url}" if is_there(url) else ""
-        raise UsageError(f"port {port} on 127.0.0.1 is taken by {what}; choose another: syncs up --port {_free_port_above(port)}{hint}")
+        what = "another program"
+        if is_there(url):
+            what = f"a Prefect server that was not started from here (to use it, set PREFECT_API_URL={url})"
+        raise UsageError(f"port {port} on 127.0.0.1 is taken by {what}; choose another: syncs up --port {_free_port_above(port)}")
     log = home / "logs" / "server.log"
     process = spawn(
         [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
@@ -143,16 +154,19 @@ def _start_server(home: Path, port: int, directory: Path) -> UpState:
     state = UpState(port=port, url=url, since=datetime.now(UTC).isoformat(timespec="seconds"), server=process)
     # Before anything can go wrong: `down` must find what was started.
     write_state(home, state)
-    # Takes a second, and the server is not there yet anyway.
-    import prefect  # noqa: F401
+    # Takes a second or two, and the server is not there yet anyway.
+    import flows.orchestration.setup  # noqa: F401
 
     _wait_until_healthy(state, home)
     return state
 
 
 def _start_worker(home: Path, url: str, directory: Path) -> Process:
+    from flows.orchestration.deployments import POOL
+
+    name = f"syncs-{socket.gethostname()}"
     return spawn(
-        [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", f"syncs-{socket.gethostname()}"],
+        [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", name],
         environment=worker_environment(os.environ, home=home, url=url),
         log=home / "logs" / "worker.log",
         directory=directory,
@@ -167,7 +181,10 @@ def _wait_until_healthy(state: UpState, home: Path) -> None:
             write_state(home, None)
             raise UsageError(f"the Prefect server ended while starting: {_last_line(log)} (all of it: {log})")
         if time.monotonic() > deadline:
-            raise UsageError(f"the Prefect server did not answer at {state.url} within {_HEALTH_SECONDS:.0f} s; see {log}, or stop it: syncs down")
+            seconds = f"{_HEALTH_SECONDS:.0f} s"
+            raise UsageError(
+                f"the Prefect server did not answer at {state.url} within {seconds}; see {log}, or stop it: syncs down"
+            )
         time.sleep(0.1)
 
 

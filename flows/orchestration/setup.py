@@ -1,2 +1,69 @@
-def setup(url, *, only_pool=False): return []
-def crash_leftover_runs(url): pass
+"""Brings a Prefect server to where this project wants it: pool, queues, deployments, automations. Twice is the same as once."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    WorkPoolFilter,
+    WorkPoolFilterName,
+)
+from prefect.client.schemas.objects import State, StateType
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Cancelled, Crashed
+
+from flows import registry
+from flows.orchestration.applied import Applied
+from flows.orchestration.automations import apply_automations
+from flows.orchestration.deployments import POOL, apply_deployments, apply_pool, apply_queues
+
+
+@contextlib.contextmanager
+def client_of(url: str) -> Iterator[SyncPrefectClient]:
+    """Open a client for the API at this URL, whatever the settings say."""
+    with temporary_settings(updates={PREFECT_API_URL: url}), get_client(sync_client=True) as client:
+        yield client
+
+
+def setup(url: str, *, folder: Path | None = None) -> list[Applied]:
+    """Make what is missing on the server and bring up to date what differs.
+
+    Args:
+        url: of the API.
+        folder: the project's, with `prefect.yaml`; by default the working directory.
+
+    Raises:
+        UsageError: `prefect.yaml` cannot be deployed.
+    """
+    with client_of(url) as client:
+        return [apply_pool(client), *apply_rest(client, url, folder or Path.cwd())]
+
+
+def apply_rest(client: SyncPrefectClient, url: str, folder: Path) -> list[Applied]:
+    """Apply all that needs the work pool."""
+    return [
+        *apply_queues(client, registry.load().clients),
+        *apply_deployments(client, folder, url=url),
+        *apply_automations(client),
+    ]
+
+
+def crash_leftover_runs(client: SyncPrefectClient) -> int:
+    """Give the flow runs of a worker that was ended a final state, and return how many there were."""
+    left = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
+    found = client.read_flow_runs(
+        work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[POOL])),
+        flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=left))),
+        limit=200,
+    )
+    message = "`syncs down` ended it. Its jobs go back by themselves."
+    for run in found:
+        cancelling = run.state_type is StateType.CANCELLING
+        state: State[Any] = Cancelled(message=message) if cancelling else Crashed(message=message)
+        client.set_flow_run_state(run.id, state, force=True)
+    return len(found)

@@ -14,7 +14,9 @@ _LENGTH = 500
 def run_message(result: RunResult) -> str:
     """Return the one line that stands beside the state, e.g. `7910 succeeded` or `12 of 7910 failed`."""
     if result.state == "paused":
-        until = "until resumed by hand"
+        if result.message.startswith("Paused"):
+            return _short(result.message)
+        until = "until a person resumes it"
         if result.paused_until is not None:
             until = f"until {result.paused_until.astimezone(UTC):%H:%M} UTC"
         return _short(f"Paused {until}: {result.message}" if result.message else f"Paused {until}")
@@ -23,9 +25,9 @@ def run_message(result: RunResult) -> str:
     done = result.succeeded + result.unchanged + result.gone + result.failed
     failed = f"{result.failed} of {done} failed" if result.failed else ""
     if result.state == "failed":
-        return _short(": ".join(part for part in (failed, result.message) if part) or "failed")
+        return _short("; ".join(part for part in (failed, result.message) if part) or "failed")
     if result.state == "partial":
-        return _short(failed)
+        return _short(result.message or failed)
     counts = (
         (result.succeeded, "succeeded"),
         (result.unchanged, "unchanged"),

@@ -1,7 +1,7 @@
-"""Shows a run in Prefect: a task run for each page, entity or batch, and a progress artifact that moves. Decides nothing about the run.
+"""Shows a run in Prefect: a task run for each page, entity or batch, and a progress artifact that moves. Decides nothing.
 
-Law 14: Prefect is not trusted. Whatever it does (server gone, error, timeout), the work that is handed in runs exactly once, and its
-value or exception comes back. Nothing but names, counts and messages is recorded: no parameters, no results, no payloads.
+Law 14: Prefect is not trusted. Whatever it does (server gone, error, timeout), the work that is handed in runs exactly once,
+and its value or exception comes back. Nothing but names, counts and messages is recorded: no parameters, no results, no payloads.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from prefect.states import Completed, Failed
 
 from flows.orchestration.budget import Budget
 from flows.orchestration.progress import ProgressReport
-from flows.tracker import Progress, label
+from flows.tracker import Judged, Progress, label
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ def _perform() -> State[Any]:
 
 
 def _task(name: str) -> Any:
-    # No tags: each costs 10 ms. No retries (law 7), no cache, no results, no parameters: nothing of ours is stored but names and messages.
+    # No tags: each costs 10 ms. No retries (law 7), no cache, no results, no parameters.
     made = task(name=name, task_run_name=_name, retries=0, cache_policy=NO_CACHE, persist_result=False, log_prints=False)
     return made(_perform)
 
@@ -84,7 +84,7 @@ _page, _entity, _batch = _task("page"), _task("entity"), _task("batch")
 
 
 class _EngineSilence(logging.Filter):
-    """Drops what Prefect's task engine says of each task run: the states say it, and each line would be another call to the server."""
+    """Drops what Prefect's task engine says of each task run: the states say it already, and each line goes to the server."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return record.module != "task_engine"
@@ -130,11 +130,16 @@ class PrefectTracker:
         """Run the listing of one page, as task run `page 1`."""
         return self._track(_page, self._budget.page(number), work)
 
-    def entity(self, key: str, work: Callable[[], T]) -> T:
+    @property
+    def shows_entities(self) -> bool:
+        """Whether entities get task runs of their own: yes."""
+        return True
+
+    def entity(self, key: str, work: Callable[[], Judged]) -> Judged:
         """Run one entity's job, as a task run named by its key."""
         return self._track(_entity, self._budget.entity(key), work)
 
-    def batch(self, keys: list[str], work: Callable[[], T]) -> T:
+    def batch(self, keys: list[str], work: Callable[[], Judged]) -> Judged:
         """Run one batch of jobs, as a task run named by its first and last key."""
         return self._track(_batch, self._budget.batch(label(keys)), work)
 

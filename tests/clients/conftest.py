@@ -25,13 +25,13 @@ class Seen:
 
     @property
     def path(self) -> str:
+        """The path of the target."""
         return urlsplit(self.target).path
 
     @property
     def query(self) -> dict[str, str]:
-        return {
-            name: values[-1] for name, values in parse_qs(urlsplit(self.target).query, keep_blank_values=True).items()
-        }
+        """The last value of each query parameter."""
+        return {name: values[-1] for name, values in parse_qs(urlsplit(self.target).query, keep_blank_values=True).items()}
 
 
 @dataclass
@@ -73,7 +73,7 @@ def serve() -> Iterator[Callable[..., Server]]:
                 if self.command != "HEAD" and status not in (204, 304):
                     self.wfile.write(content)
 
-            do_POST = do_PUT = do_DELETE = do_HEAD = do_GET
+            do_POST = do_PUT = do_DELETE = do_HEAD = do_GET  # noqa: N815 - http.server looks for these names
 
             def log_message(self, format: str, *args: Any) -> None:
                 pass

@@ -17,7 +17,7 @@ def test_no_secret_of_the_url_is_shown(kind: type[errors.ClientError]) -> None:
     """User, password, query and fragment of the URL are in neither str, repr nor an attribute."""
     error = kind("it broke", method="GET", url="https://me:pass@h.example:8443/a/b?key=pass#pass", status=418)
 
-    assert "GET https://h.example:8443/a/b: it broke" == str(error)
+    assert str(error) == "GET https://h.example:8443/a/b: it broke"
     assert "pass" not in f"{error!r}{vars(error)}{error.args}"
 
 
@@ -34,9 +34,7 @@ def test_every_class_is_in_the_drawn_tree() -> None:
     """The module opens with the whole tree."""
     drawn = errors.__doc__ or ""
 
-    assert [] == [
-        kind.__name__ for kind in CLASSES if f"{kind.__name__} " not in drawn and kind is not errors.ClientError
-    ]
+    assert [kind.__name__ for kind in CLASSES if f"{kind.__name__} " not in drawn and kind is not errors.ClientError] == []
 
 
 def test_outcomes_are_separable() -> None:
@@ -50,6 +48,4 @@ def test_outcomes_are_separable() -> None:
     ]
     groups += [errors.UnreadableError, errors.PageError]
 
-    assert [1] * (len(CLASSES) - 1) == [
-        sum(issubclass(k, g) for g in groups) for k in CLASSES if k is not errors.ClientError
-    ]
+    assert [1] * (len(CLASSES) - 1) == [sum(issubclass(k, g) for g in groups) for k in CLASSES if k is not errors.ClientError]

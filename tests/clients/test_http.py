@@ -123,7 +123,7 @@ def test_answers(serve: Serve) -> None:
     """JSON is decoded, an empty answer is None where one may be empty, and `request` gives the whole response."""
     server = serve(lambda seen: (200, {"Content-Encoding": "gzip", "X-A": "1"}, gzip.compress(b'{"a": 1}')))
     with HttpClient(server.url) as http:
-        assert {"a": 1} == http.get_json("pets")
+        assert http.get_json("pets") == {"a": 1}
 
         response = http.request("GET", "pets", params={"b": 1})
 
@@ -146,11 +146,11 @@ def test_answers(serve: Serve) -> None:
 
         server.respond = lambda seen: (200, {}, b"")
 
-        assert 200 == http.request("HEAD", "pets").status_code
+        assert http.request("HEAD", "pets").status_code == 200
 
         server.respond = lambda seen: (304, {}, b"")
 
-        assert 304 == http.request("GET", "pets").status_code
+        assert http.request("GET", "pets").status_code == 304
 
 
 @pytest.mark.parametrize(
@@ -210,9 +210,7 @@ def test_userinfo_becomes_basic_auth(serve: Serve) -> None:
         HttpClient("http://me:pass@h.example", auth=Bearer("t"))
 
 
-@pytest.mark.parametrize(
-    "base", ["", "h.example", "ftp://h.example", "http://", "http://me:s3cret@h:x/", "https://[s3cret"]
-)
+@pytest.mark.parametrize("base", ["", "h.example", "ftp://h.example", "http://", "http://me:s3cret@h:x/", "https://[s3cret"])
 def test_bad_base_urls(base: str) -> None:
     """What is not an http or https URL is refused without being repeated."""
     with pytest.raises(ValueError, match=r"^base_url: ") as caught:
@@ -230,9 +228,7 @@ def test_bad_headers(headers: dict[str, str]) -> None:
     assert "s3cret" not in repr(caught.value)
 
 
-@pytest.mark.parametrize(
-    "auth", [Bearer("s3cret"), Basic("me", "s3cret"), ApiKey("s3cret"), ApiKey("s3cret", query="key")]
-)
+@pytest.mark.parametrize("auth", [Bearer("s3cret"), Basic("me", "s3cret"), ApiKey("s3cret"), ApiKey("s3cret", query="key")])
 @pytest.mark.parametrize("way", ["redirect", "absolute", "other host name"])
 def test_another_origin_gets_no_credentials(auth: Any, way: str, serve: Serve) -> None:
     """A redirect and an absolute URL to another port or host carry no sign-in, declared header or echoed key."""
@@ -260,7 +256,7 @@ def test_another_origin_gets_no_credentials(auth: Any, way: str, serve: Serve) -
 
     assert "s3cret" not in repr(received)
 
-    assert ("me/1", "1") == (received[0].headers["user-agent"], received[0].query["a"])
+    assert (received[0].headers["user-agent"], received[0].query["a"]) == ("me/1", "1")
 
 
 def test_our_own_origin_keeps_credentials(serve: Serve) -> None:
@@ -271,11 +267,11 @@ def test_our_own_origin_keeps_credentials(serve: Serve) -> None:
         http.get_json("old")
         http.get_json(f"{server.url}/abs?key=old&a=1")
 
-    assert ["/old?key=k", "/new?key=k", "/abs?a=1&key=k"] == [seen.target for seen in server.seen]
+    assert [seen.target for seen in server.seen] == ["/old?key=k", "/new?key=k", "/abs?a=1&key=k"]
 
-    assert ["1", "1", "1"] == [seen.headers["x-a"] for seen in server.seen]
+    assert [seen.headers["x-a"] for seen in server.seen] == ["1", "1", "1"]
 
-    assert 3 == http.requests
+    assert http.requests == 3
 
 
 def test_redirects_are_limited(serve: Serve) -> None:
@@ -286,12 +282,12 @@ def test_redirects_are_limited(serve: Serve) -> None:
     with HttpClient(server.url) as http:
         http.get_json("a")
 
-        assert 11 == len(server.seen)
+        assert len(server.seen) == 11
         left = 99
         with pytest.raises(RedirectRefusedError, match="more than 10 redirects"):
             http.get_json("a")
 
-    assert 22 == len(server.seen)
+    assert len(server.seen) == 22
 
 
 def test_unsafe_redirects(serve: Serve) -> None:
@@ -304,10 +300,10 @@ def test_unsafe_redirects(serve: Serve) -> None:
                 http.post_json("a", {"x": 1})
         server.respond = lambda seen: (303, {"Location": "/b"}, {}) if seen.path == "/a" else (200, {}, {"ok": 1})
 
-        assert {"ok": 1} == http.post_json("a", {"x": 1})
+        assert http.post_json("a", {"x": 1}) == {"ok": 1}
     last = server.seen[-1]
 
-    assert ("GET", "/b", b"", None) == (last.method, last.path, last.body, last.headers.get("content-type"))
+    assert (last.method, last.path, last.body, last.headers.get("content-type")) == ("GET", "/b", b"", None)
 
 
 @pytest.mark.parametrize(
@@ -321,7 +317,7 @@ def test_redirects_to_nowhere(headers: dict[str, str], serve: Serve) -> None:
 
     assert "s3cret" not in str(caught.value)
 
-    assert 302 == caught.value.status
+    assert caught.value.status == 302
 
 
 class _Counting(httpx.HTTPTransport):
@@ -346,7 +342,7 @@ def test_a_failed_connection_is_tried_at_most_twice_more() -> None:
     ):
         http.get_json("a?x=s3cret")
 
-    assert (3, 0) == (transport.tried, http.requests)
+    assert (transport.tried, http.requests) == (3, 0)
 
     assert time.monotonic() - began < 2
 
@@ -370,7 +366,7 @@ def test_a_sent_request_is_never_sent_again(reply: bytes, kind: type[ClientError
     with HttpClient(server.url) as http, pytest.raises(kind) as caught:
         http.get_json("a")
 
-    assert (1, 1) == (server.connections, http.requests)
+    assert (server.connections, http.requests) == (1, 1)
 
     assert "s3cret" not in f"{caught.value}{caught.value.__cause__}"
 
@@ -384,7 +380,7 @@ def test_timeouts(serve_raw: Serve) -> None:
 
     assert 0.15 < time.monotonic() - began < 1.5
 
-    assert 1 == server.connections
+    assert server.connections == 1
 
 
 @pytest.mark.parametrize("headers", [{}, {"Content-Encoding": "gzip"}])
@@ -395,7 +391,7 @@ def test_body_limit(headers: dict[str, str], serve: Serve) -> None:
     with HttpClient(server.url, max_bytes=len(body) - 1) as http, pytest.raises(TooLargeError, match="max_bytes"):
         http.get_json("a")
     with HttpClient(server.url, max_bytes=len(body)) as http:
-        assert 4_000_001 == len(http.get_json("a"))
+        assert len(http.get_json("a")) == 4_000_001
 
 
 def test_many_threads(serve: Serve) -> None:
@@ -404,9 +400,8 @@ def test_many_threads(serve: Serve) -> None:
     wrong: list[str] = []
 
     def work(number: int) -> None:
-        for i in range(50):
-            if http.get_json(f"{number}/{i}") != {"path": f"/{number}/{i}"}:
-                wrong.append(f"{number}/{i}")
+        paths = [f"/{number}/{i}" for i in range(50)]
+        wrong.extend(path for path in paths if http.get_json(path) != {"path": path})
 
     with HttpClient(server.url) as http:
         threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
@@ -415,7 +410,7 @@ def test_many_threads(serve: Serve) -> None:
         for thread in threads:
             thread.join()
 
-        assert [] == wrong
+        assert wrong == []
 
         assert 400 == http.requests == len(server.seen)
 
@@ -442,7 +437,7 @@ def test_a_renewed_sign_in_is_used(serve: Serve) -> None:
         http.get_json("a")
         http.get_json("a")
 
-    assert ["Bearer t1", "Bearer t2"] == [seen.headers["authorization"] for seen in server.seen]
+    assert [seen.headers["authorization"] for seen in server.seen] == ["Bearer t1", "Bearer t2"]
 
 
 def test_the_environment(serve: Serve, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
@@ -457,7 +452,7 @@ def test_the_environment(serve: Serve, monkeypatch: pytest.MonkeyPatch, tmp_path
     with HttpClient(server.url) as http:
         http.get_json("a")
 
-    assert [["http://h.example/api/a"], ["/a"]] == [[seen.target for seen in one.seen] for one in (proxy, server)]
+    assert [[seen.target for seen in one.seen] for one in (proxy, server)] == [["http://h.example/api/a"], ["/a"]]
 
     assert ["authorization" in seen.headers for seen in proxy.seen + server.seen] == [False, False]
 

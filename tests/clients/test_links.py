@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jmespath
 import pytest
 
 from clients.errors import PageError
@@ -64,27 +65,27 @@ def test_next_url_refuses(target: str) -> None:
 
 def test_urls_as_text() -> None:
     """The small functions on URLs, each with its odd cases."""
-    assert "https://h:1/a" == public_url("https://me:p@ss@h:1/a?k=v#f")
+    assert public_url("https://me:p@ss@h:1/a?k=v#f") == "https://h:1/a"
 
-    assert "/a" == public_url("/a?k=v")
+    assert public_url("/a?k=v") == "/a"
 
-    assert "https://h/a\ufffdb" == public_url("https://h/a\nb")
+    assert public_url("https://h/a\nb") == "https://h/a\ufffdb"
 
-    assert 500 == len(public_url("https://h/" + "x" * 9999))
+    assert len(public_url("https://h/" + "x" * 9999)) == 500
 
-    assert ("https://h/a?b=c@d", None) == split_userinfo("https://h/a?b=c@d")
+    assert split_userinfo("https://h/a?b=c@d") == ("https://h/a?b=c@d", None)
 
-    assert ("https://h", ("me", "p@s s")) == split_userinfo("https://me:p%40s%20s@h")
+    assert split_userinfo("https://me:p%40s%20s@h") == ("https://h", ("me", "p@s s"))
 
-    assert "a=1&b=true&c=x+y%26&d=1&d=2" == encode_params({"a": 1, "b": True, "n": None, "c": "x y&", "d": [1, 2]})
+    assert encode_params({"a": 1, "b": True, "n": None, "c": "x y&", "d": [1, 2]}) == "a=1&b=true&c=x+y%26&d=1&d=2"
 
-    assert "https://h/a?x=1&y=2" == with_query("https://h/a?x=1#f", "y=2")
+    assert with_query("https://h/a?x=1#f", "y=2") == "https://h/a?x=1&y=2"
 
-    assert "https://h/a?y=2" == with_query("https://h/a?", "y=2")
+    assert with_query("https://h/a?", "y=2") == "https://h/a?y=2"
 
-    assert "https://h/a?x=%31&z" == without_params("https://h/a?x=%31&k%65y=S&z#f", {"key"})
+    assert without_params("https://h/a?x=%31&k%65y=S&z#f", {"key"}) == "https://h/a?x=%31&z"
 
-    assert "https://h/a" == without_params("https://h/a?key=S", {"key"})
+    assert without_params("https://h/a?key=S", {"key"}) == "https://h/a"
 
 
 @pytest.mark.parametrize(
@@ -103,8 +104,6 @@ def test_urls_as_text() -> None:
 )
 def test_paths(path: str, expected: Any) -> None:
     """Plain names and JMESPath find the same things."""
-    import jmespath
-
     value = {"id": 1, "a": {"b": 2}, "@odata.nextLink": "u", "list": [{"id": 8}, {"id": 9}]}
 
     assert expected == compile_path(path)(value)

@@ -28,6 +28,7 @@ WP = TotalPages(header="X-WP-TotalPages", size_param="per_page", size=2)
 
 
 def answer(body: Any = None, *, items: int = 2, **headers: str) -> PageAnswer:
+    """Build an answer with `items` rows; header names are written with underscores."""
     rows = [{"id": n, "at": {"s": f"t{n}"}} for n in range(1, items + 1)]
     return PageAnswer(body, URL, {name.replace("_", "-"): value for name, value in headers.items()}, rows)
 
@@ -149,7 +150,7 @@ def test_wrong_types_are_errors(paginator: Any, received: PageAnswer) -> None:
         lambda: PageNumber(size=5),
         lambda: PageNumber(size_param="n"),
         lambda: PageNumber(size_param="n", size=0),
-        lambda: TotalPages(),
+        TotalPages,
         lambda: TotalPages(header="a", path="b"),
         lambda: Cursor("a..b"),
         lambda: PageRequest.from_json([1]),

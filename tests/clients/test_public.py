@@ -31,7 +31,7 @@ def test_everything_public_has_a_docstring() -> None:
         ]
         silent += [label for label, member in members if "._" not in label and not inspect.getdoc(member)]
 
-    assert [] == silent
+    assert silent == []
 
 
 def test_declaring_imports_neither_httpx_nor_jmespath() -> None:
@@ -43,10 +43,8 @@ def test_declaring_imports_neither_httpx_nor_jmespath() -> None:
     )
 
     assert (
-        "[]\n"
-        == subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent
-        ).stdout
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent).stdout
+        == "[]\n"
     )
 
 
@@ -55,19 +53,12 @@ def test_only_one_module_knows_httpx() -> None:
     importing = []
     for path in PACKAGE.glob("*.py"):
         tree = ast.parse(path.read_text())
-        typing_only = [
-            node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-        ]
+        typing_only = [node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)]
         hidden = {id(child) for node in typing_only for child in ast.walk(node)}
-        for node in ast.walk(tree):
-            if (
-                isinstance(node, ast.Import)
-                and id(node) not in hidden
-                and any(name.name == "httpx" for name in node.names)
-            ):
-                importing.append(path.name)
+        imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import) and id(node) not in hidden]
+        importing += [path.name for node in imports if "httpx" in [alias.name for alias in node.names]]
 
-    assert ["transport.py"] == importing
+    assert importing == ["transport.py"]
 
 
 def test_modules_are_one_noun_with_a_docstring() -> None:

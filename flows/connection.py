@@ -1,0 +1,61 @@
+"""The live connections of one client during a run. Knows no job."""
+
+import threading
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any, Self
+
+from flows.declaration import Client
+
+
+class Connections:
+    """Opens a client's connections when they are first asked for, and closes them all at the end.
+
+    An adapter that says `thread_safe = True`, such as `HttpClient`, is opened once; of any other each thread gets its own.
+
+    Args:
+        client: whose.
+        settings: what its `connect` takes.
+    """
+
+    def __init__(self, client: Client, settings: Any) -> None:
+        self._client = client
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._stack = ExitStack()
+        self._shared: Any = None
+        self._opened: list[Any] = []
+        self._mine = threading.local()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stack.close()
+
+    def get(self) -> Any:
+        """Return a connection for the calling thread.
+
+        Raises:
+            Exception: whatever `connect` raises.
+        """
+        if self._shared is not None:
+            return self._shared
+        mine = getattr(self._mine, "connection", None)
+        if mine is not None:
+            return mine
+        with self._lock:
+            if self._shared is not None:
+                return self._shared
+            connection = self._stack.enter_context(self._client.connect(self._settings))
+            self._opened.append(connection)
+            if getattr(connection, "thread_safe", False):
+                self._shared = connection
+            else:
+                self._mine.connection = connection
+            return connection
+
+    @property
+    def requests(self) -> int:
+        """Requests sent so far, by adapters that count them."""
+        return sum(getattr(connection, "requests", 0) for connection in self._opened)

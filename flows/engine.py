@@ -1,0 +1,272 @@
+"""One run of a sync: listing and working overlap, then the sweep and the summary. Knows no Prefect and no CLI."""
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import datetime
+
+from flows.connection import Connections
+from flows.declaration import Sync
+from flows.entity import EntityWork
+from flows.hands import Hands
+from flows.lease import LeaseKeeper
+from flows.lister import Ended, Lister
+from flows.mask import Mask
+from flows.preview import preview
+from flows.result import RunResult, run_state
+from flows.settings import client_settings
+from flows.tracker import Progress, SilentTracker, Tracker
+from jobs import Queue
+from jobs.job import Job, Lane
+from jobs.listing import Busy, ListingClaim
+from jobs.store import JobStore
+from jobs.worker import this_worker
+
+BATCHES = 2
+"""Batches in hand at once: while one is finished in the database, the other keeps the fetching threads busy."""
+
+POLL = 0.25
+"""Seconds between two looks for due jobs while listing goes on; a stored page wakes the wait at once."""
+
+
+def run(
+    sync: Sync,
+    store: JobStore,
+    *,
+    full: bool = False,
+    limit: int | None = None,
+    dry_run: bool = False,
+    tracker: Tracker | None = None,
+    stop: threading.Event | None = None,
+    queue: Queue | None = None,
+) -> RunResult:
+    """Run a sync once, here and now.
+
+    Ends when the listing has ended and no job of the sync is due. Delayed retries stay for the next run or `syncs work`.
+
+    Args:
+        sync: the declaration.
+        store: where jobs and records are.
+        full: work every listed entity, changed or not.
+        limit: stop listing after so many entities.
+        dry_run: list and compare, write nothing.
+        tracker: who watches.
+        stop: set it to end early: jobs in hand are finished, the others released, the listing resumes next time.
+        queue: the declaration of the sync's queue, for its lease.
+
+    Raises:
+        SettingsError: a setting of the client is missing or wrong; nothing was written.
+        SQLAlchemyError: the database failed; what was committed stands, the rest is resumed by the next run.
+    """
+    started = time.monotonic()
+    settings = client_settings(sync.client)
+    work = _Run(sync, store, full, limit, tracker or SilentTracker(), stop or threading.Event(), queue or Queue(sync.queue_id))
+    with Connections(sync.client, settings) as connections:
+        entity_work = EntityWork(sync, connections.get, Mask(settings))
+        result = work.preview(entity_work) if dry_run else work.run(entity_work)
+        return replace(result, seconds=time.monotonic() - started, requests=connections.requests)
+
+
+class _Run:
+    """The state of one run; strictly private."""
+
+    def __init__(
+        self, sync: Sync, store: JobStore, full: bool, limit: int | None, tracker: Tracker, stop: threading.Event, queue: Queue
+    ) -> None:
+        self.sync, self.store, self.full, self.limit = sync, store, full, limit
+        self.tracker, self.stop, self.queue = tracker, stop, queue
+        self.lane = Lane(sync.queue_id, sync.client.id, sync.id)
+        self.worker = this_worker()
+        self.progress = Progress()
+        self.ended: Ended | None = None
+        self.errors: list[BaseException] = []
+        self.halt = threading.Event()
+        self.news = threading.Condition()
+        self.shown = 0
+
+    def run(self, entity_work: EntityWork) -> RunResult:
+        pausing = self.store.paused(self.sync.client.id)
+        if pausing is not None:
+            return self._result(
+                "paused", stopped="paused", until=pausing.until, message=_paused_text(pausing.until, pausing.reason)
+            )
+        claim = self.store.begin_listing(self.sync.id, self.sync.client.id, worker=self.worker, lease=self.queue.lease)
+        if isinstance(claim, Busy):
+            message = f"{self.sync.id} is already being run by {claim.worker} since {claim.since:%H:%M:%S} UTC; nothing to do"
+            return self._result("skipped", stopped="running", message=message)
+        try:
+            self._work(claim, entity_work)
+            return self._conclude(claim)
+        finally:
+            self.store.release_listing(claim)
+
+    def _work(self, claim: ListingClaim, entity_work: EntityWork) -> None:
+        with (
+            LeaseKeeper(self.store, lease=self.queue.lease, listing=claim, on_lost=self._on_lost) as keeper,
+            ThreadPoolExecutor(self.sync.concurrency, thread_name_prefix="syncs-fetch") as pool,
+        ):
+            self.hands = hands = Hands(
+                self.store, {self.sync.id: entity_work}, pool, self.sync.concurrency, keeper, self.tracker, self.progress,
+                self.worker, self.halt,
+            )  # fmt: skip
+            lister = Lister(
+                self.sync, self.store, claim, self.lane, entity_work.connect, entity_work.judge, entity_work.judge_page, _Waking(self.tracker, self._wake),
+                self.progress, self.full, self.limit, lambda: self._goes_on(hands),
+            )  # fmt: skip
+            threads = [threading.Thread(target=self._guard, args=(lambda: self._list(lister),), name="syncs-list")]
+            threads += [
+                threading.Thread(target=self._guard, args=(lambda: self._batches(hands),), name=f"syncs-batch-{number}")
+                for number in range(BATCHES)
+            ]
+            for thread in threads:
+                thread.start()
+            try:
+                for thread in threads:
+                    while thread.is_alive():
+                        thread.join(0.1)
+                        if self.stop.is_set():
+                            self._end()
+            finally:
+                # Also on KeyboardInterrupt: what is in hand is finished or released before the claims are let go.
+                self._end()
+                for thread in threads:
+                    thread.join()
+        if self.errors:
+            raise self.errors[0]
+
+    def _guard(self, work: Callable[[], None]) -> None:
+        """Run a thread's work; an error of ours ends the whole run and is raised again by it."""
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001  # carried to the thread that called `run`, which raises it
+            self.errors.append(error)
+            self._end()
+
+    def _end(self) -> None:
+        self.halt.set()
+        self._wake()
+
+    def _wake(self) -> None:
+        with self.news:
+            self.news.notify_all()
+
+    def _on_lost(self) -> None:
+        self.ended = Ended("error", "another process took this sync over")
+        self._end()
+
+    def _goes_on(self, hands: Hands) -> bool:
+        return not self.halt.is_set() and self.sync.client.id not in hands.paused
+
+    def _list(self, lister: Lister) -> None:
+        ended = lister.run()
+        if ended.pause is not None:
+            client = self.sync.client.id
+            self.hands.paused[client] = self.store.pause(
+                client, ended.pause.when, cause=ended.cause, reason=ended.pause.reason, set_by=self.worker
+            )
+        elif ended.trouble:
+            policy = self.sync.client.pause
+            pausing = self.store.hear(
+                self.sync.client.id, [True], after=policy.after, durations=policy.durations, reason=ended.message,
+                set_by=self.worker,
+            )  # fmt: skip
+            if pausing is not None:
+                self.hands.paused[self.sync.client.id] = pausing
+        if ended.stopped in ("loop", "limit") or (ended.stopped == "error" and not ended.trouble):
+            # Nothing to resume: the next run looks at the whole listing again.
+            self.store.abandon_listing(lister.claim)
+        self.ended = self.ended or ended
+        self.progress.listing_ended = True
+        self._wake()
+
+    def _batches(self, hands: Hands) -> None:
+        while self._goes_on(hands):
+            # Asked before the claim: a page stored in between must not be missed.
+            last_look = self.progress.listing_ended
+            jobs, single = self._claim()
+            if jobs:
+                (hands.entities if single else hands.batch)(jobs)
+            elif last_look:
+                return
+            else:
+                with self.news:
+                    if not self.progress.listing_ended:
+                        self.news.wait(POLL)
+
+    def _claim(self) -> tuple[list[Job], bool]:
+        """Claim the next batch, and say whether its entities are shown one by one (law 1)."""
+        room = self.sync.entity_task_runs - self.shown if self.tracker.shows_entities else 0
+        n = min(self.sync.batch, room) if room > 0 else self.sync.batch
+        jobs = self.store.claim([self.lane], n, worker=self.worker, lease=self.queue.lease)
+        if not jobs:
+            # Jobs that were in a dying worker's hands: one at a time, so that a poisonous one takes no other with it.
+            jobs = self.store.claim([self.lane], 1, worker=self.worker, lease=self.queue.lease, suspects=True)
+        self.shown += len(jobs)
+        return jobs, room > 0
+
+    def _conclude(self, claim: ListingClaim) -> RunResult:
+        ended = self.ended or Ended("stop", "stopped")
+        deleted, refused = 0, ""
+        if ended.stopped == "end" and self.sync.delete_missing and not self.halt.is_set():
+            swept = self.store.sweep(claim, max_share=self.sync.max_delete_share)
+            deleted, refused = swept.deleted, swept.refused
+        progress = self.progress
+        pausing = self.store.paused(self.sync.client.id)
+        worked = progress.worked + progress.unchanged
+        state = run_state(
+            failed=progress.failed,
+            worked=worked,
+            listing_failed=ended.stopped in ("error", "loop"),
+            paused=pausing is not None,
+        )
+        if refused and state == "success":
+            state = "partial"
+        until = None if pausing is None else pausing.until
+        message = _paused_text(until, pausing.reason) if pausing is not None else ended.message
+        if state == "partial" and progress.failed:
+            message = f"{progress.failed} of {max(worked, progress.failed)} failed"
+        if refused:
+            message = f"{message}; {refused}" if message else refused
+        return self._result(state, stopped=ended.stopped, until=until, message=message, deleted=deleted)
+
+    def preview(self, entity_work: EntityWork) -> RunResult:
+        ended = preview(
+            self.sync, self.store, entity_work, self.progress, self.tracker, full=self.full, limit=self.limit, stop=self.stop
+        )
+        failed = ended.stopped in ("error", "loop", "paused")
+        return self._result("failed" if failed else "success", stopped=ended.stopped, message=ended.message)
+
+    def _result(
+        self, state: str, *, stopped: str, message: str = "", until: datetime | None = None, deleted: int = 0
+    ) -> RunResult:
+        progress = self.progress
+        left = self.store.lane(self.lane)
+        return RunResult(
+            sync=self.sync.id, client=self.sync.client.id, state=state, pages=progress.pages, listed=progress.listed,
+            queued=progress.queued, succeeded=progress.succeeded, unchanged=progress.unchanged, gone=progress.gone,
+            failed=progress.failed, snoozed=progress.snoozed, pending=left.due + left.delayed + left.processing,
+            deleted=deleted, stopped=stopped, paused_until=until, message=message, failures=tuple(progress.failures),
+        )  # fmt: skip
+
+
+class _Waking:
+    """A tracker that also wakes the waiting batches after each page; strictly private."""
+
+    def __init__(self, tracker: Tracker, wake: Callable[[], None]) -> None:
+        self._tracker = tracker
+        self._wake = wake
+        self.shows_entities = tracker.shows_entities
+        self.page = tracker.page
+        self.entity = tracker.entity
+        self.batch = tracker.batch
+
+    def progress(self, progress: Progress) -> None:
+        self._wake()
+        self._tracker.progress(progress)
+
+
+def _paused_text(until: datetime | None, reason: str) -> str:
+    when = "until a person resumes it" if until is None else f"until {until:%H:%M} UTC"
+    return f"Paused {when}: {reason}" if reason else f"Paused {when}"

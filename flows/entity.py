@@ -1,0 +1,109 @@
+"""Working one entity: fetch it, judge what came, and say what a finish would store. Knows no batch and no thread."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from clients import Entity, LoopError
+from flows.declaration import Sync
+from flows.mask import Mask
+from flows.verdict import OUTCOMES, attempt, judge, verdict_of
+from jobs import PayloadError
+from jobs.fingerprint import content_hash, encode
+from jobs.job import Content, Done, Job, Verdict
+from jobs.outcome import Gone, Success
+
+
+@dataclass(frozen=True, slots=True)
+class EntityWork:
+    """How the jobs of one sync are worked.
+
+    Args:
+        sync: the declaration.
+        connect: gives the calling thread a connection.
+        mask: takes secrets out of what is kept.
+    """
+
+    sync: Sync
+    connect: Callable[[], Any]
+    mask: Mask
+
+    def work(self, job: Job) -> Done:
+        """Work one job. Never raises: whatever happens is this job's own outcome."""
+        entity = entity_of(job)
+        found = attempt(lambda: self._fetch(entity), self.judge)
+        if isinstance(found, (Verdict, *OUTCOMES)):
+            return self._done(job, entity, verdict_of(found))
+        content = attempt(lambda: self._content(entity, found), self.judge)
+        if isinstance(content, Verdict):
+            return self._done(job, entity, content)
+        return Done(job, Verdict(Success()), self.sync.retry, content, self._saver(entity, found))
+
+    def judge(self, error: Exception) -> Verdict:
+        """Judge an exception by this sync's client and retry policy."""
+        return judge(error, policy=self.sync.client.pause, retry_on=self.sync.retry.on, mask=self.mask)
+
+    def judge_page(self, error: Exception) -> Verdict:
+        """Judge an exception of the listing; a loop is the listing's own end and goes on to the caller.
+
+        Raises:
+            LoopError: it was one.
+        """
+        if isinstance(error, LoopError):
+            raise error
+        return self.judge(error)
+
+    def _fetch(self, entity: Entity) -> Any:
+        if self.sync.fetch is None:
+            return entity.data
+        return self.sync.fetch(self.connect(), entity)
+
+    def _content(self, entity: Entity, record: Any) -> Content:
+        plain = _plain(record)
+        # A custom save may take objects that are no JSON; their content cannot be compared, so they are always saved.
+        if self.sync.save is not None and not _is_json(plain):
+            return Content(entity.version, None, None)
+        data = None if self.sync.save is not None else encode(plain).decode()
+        return Content(entity.version, content_hash(plain), data)
+
+    def _done(self, job: Job, entity: Entity, verdict: Verdict) -> Done:
+        save = self._deleter(entity) if isinstance(verdict.outcome, Gone) and self.sync.delete is not None else None
+        return Done(job, verdict, self.sync.retry, None, save)
+
+    def _saver(self, entity: Entity, record: Any) -> Callable[[Any], Verdict] | None:
+        save = self.sync.save
+        if save is None:
+            return None
+        return lambda session: self._in_session(session, lambda: save(session, entity, record), Verdict(Success()))
+
+    def _deleter(self, entity: Entity) -> Callable[[Any], Verdict] | None:
+        delete = self.sync.delete
+        assert delete is not None
+        return lambda session: self._in_session(session, lambda: delete(session, entity), Verdict(Gone()))
+
+    def _in_session(self, session: Any, work: Callable[[], Any], verdict: Verdict) -> Verdict:
+        def run() -> Verdict:
+            work()
+            session.flush()
+            return verdict
+
+        return attempt(run, self.judge)
+
+
+def entity_of(job: Job) -> Entity:
+    """Return the entity that a job of a sync is about."""
+    payload = job.payload if isinstance(job.payload, dict) else {}
+    return Entity(job.key or "", payload.get("version"), payload.get("data"))
+
+
+def _plain(record: Any) -> Any:
+    dump = getattr(record, "model_dump", None)
+    return dump(mode="json") if callable(dump) else record
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        encode(value)
+    except PayloadError:
+        return False
+    return True

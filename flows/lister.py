@@ -1,0 +1,171 @@
+"""Paging through a listing: each page becomes jobs in one transaction (law 2). Knows no worker."""
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+from clients import LoopError, Page
+from flows.declaration import Sync
+from flows.tracker import Progress, Tracker
+from flows.verdict import attempt
+from jobs.job import Lane, Verdict
+from jobs.listing import Item, ListingClaim
+from jobs.outcome import Failure, Gone, Pause
+from jobs.store import JobStore
+
+log = logging.getLogger("syncs.listing")
+
+
+class Resumable(Protocol):
+    """A listing that can go on behind a stored cursor; `clients.Listing` is one."""
+
+    def pages(self, conn: Any, *, cursor: Any = None, since: Any = None) -> Iterator[Page]:
+        """Yield the pages behind `cursor`, or from the start."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Why a listing ended: `end`, `limit`, `loop`, `error`, `paused` or `stop`, and what to say about it."""
+
+    stopped: str
+    message: str = ""
+    pause: Pause | None = None
+    cause: str = ""
+    trouble: bool = False
+
+
+_END = object()
+
+
+@dataclass(slots=True)
+class Lister:
+    """Lists one sync from where its claim says.
+
+    Args:
+        sync: the declaration.
+        store: where the jobs go.
+        claim: the right to run it.
+        lane: the jobs' lane.
+        connect: gives this thread a connection.
+        judge, judge_page: from exception to verdict; the latter raises `LoopError` again.
+        tracker, progress: who watches, and the run's numbers.
+        full: queue every entity, changed or not.
+        limit: stop after so many entities; `None` lists all.
+        goes_on: asked before each page.
+    """
+
+    sync: Sync
+    store: JobStore
+    claim: ListingClaim
+    lane: Lane
+    connect: Callable[[], Any]
+    judge: Callable[[Exception], Verdict]
+    judge_page: Callable[[Exception], Verdict]
+    tracker: Tracker
+    progress: Progress
+    full: bool
+    limit: int | None
+    goes_on: Callable[[], bool]
+
+    def run(self) -> Ended:
+        """List until the end, and say why it ended. Never raises for what the remote side did."""
+        cursor = self.claim.cursor
+        ended = self._run(cursor)
+        if isinstance(ended, Verdict):
+            if cursor is not None and self.progress.pages == 0 and _is_stale(ended):
+                log.warning("%s: the stored cursor no longer works, listing starts over", self.sync.id)
+                ended = self._run(None)
+            if isinstance(ended, Verdict):
+                return ended_by(ended)
+        return ended
+
+    def _run(self, cursor: Any) -> Ended | Verdict:
+        pages = attempt(lambda: self._pages(cursor), self.judge)
+        if isinstance(pages, Verdict):
+            return pages
+        at = cursor
+        while self.goes_on():
+            number = (self.claim.pages if cursor is not None else 0) + self.progress.pages + 1
+            try:
+                found = self.tracker.page(number, partial(self._page, pages, at))
+            except LoopError as error:
+                return Ended("loop", str(error))
+            except _Judged as judged:
+                return judged.verdict
+            if found is _END:
+                self.store.complete_listing(self.claim)
+                return Ended("end")
+            if isinstance(found, Ended):
+                return found
+            at = found
+        return Ended("stop", "stopped before the end of the listing")
+
+    def _pages(self, cursor: Any) -> Iterator[Page]:
+        connection = self.connect()
+        resume = getattr(self.sync.listing, "pages", None)
+        if resume is None:
+            # A plain generator cannot skip pages; entities of this generation that are known need no second job.
+            return iter(self.sync.listing(connection, None))
+        pages: Iterator[Page] = resume(connection, cursor=cursor)
+        return pages
+
+    def _page(self, pages: Iterator[Page], cursor: Any) -> Any:
+        """List and store one page; return its cursor, `_END`, or why listing ended with it."""
+        page = attempt(lambda: next(pages, None), self.judge_page)
+        if isinstance(page, Verdict):
+            raise _Judged(page)
+        if page is None:
+            return _END
+        items = items_of(page)
+        room = None if self.limit is None else self.limit - self.progress.listed
+        cut = room is not None and len(items) >= room and (len(items) > room or page.cursor is not None)
+        if cut:
+            items = items[:room]
+        stored = self.store.enqueue_page(
+            self.claim, self.lane, items, cursor=cursor if cut else page.cursor, priority=self.sync.priority,
+            item_is_record=self.sync.fetch is None, full=self.full,
+            last=not cut and page.cursor is None and hasattr(self.sync.listing, "pages"),
+        )  # fmt: skip
+        progress = self.progress
+        progress.pages += 1
+        progress.listed += stored.listed
+        progress.queued += stored.queued
+        progress.unchanged += stored.unchanged
+        progress.blame(page.errors)
+        self.tracker.progress(progress)
+        if cut:
+            return Ended("limit", f"stopped at the limit of {self.limit}")
+        return page.cursor
+
+
+class _Judged(Exception):
+    """Carries a verdict out of a page through whoever watches it, so that the page shows as failed."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        outcome = verdict.outcome
+        super().__init__(getattr(outcome, "message", "") or getattr(outcome, "reason", "") or type(outcome).__name__)
+        self.verdict = verdict
+
+
+def items_of(page: Page) -> list[Item]:
+    """Return a page's entities as the store takes them: keys and versions are text, whatever a listing function made."""
+    return [Item(str(one.key), None if one.version is None else str(one.version), one.data) for one in page.items]
+
+
+def _is_stale(verdict: Verdict) -> bool:
+    """Tell whether a refusal of the very first resumed page may be the cursor's fault: cursors expire."""
+    return isinstance(verdict.outcome, Gone) or (isinstance(verdict.outcome, Failure) and not verdict.trouble)
+
+
+def ended_by(verdict: Verdict) -> Ended:
+    """Return why a listing ended that ran into this verdict."""
+    match verdict.outcome:
+        case Pause() as pause:
+            return Ended("paused", pause.reason, pause, verdict.cause)
+        case Failure(message):
+            return Ended("error", f"listing: {message}", trouble=verdict.trouble)
+        case other:
+            return Ended("error", f"listing: {'the listing is gone (404 or 410)' if isinstance(other, Gone) else other}")

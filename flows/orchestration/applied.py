@@ -1,0 +1,14 @@
+"""What setting up did to one thing on the server."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """One thing that should be on the server, and what was done for it."""
+
+    #: work pool, work queue, deployment or automation.
+    kind: str
+    name: str
+    #: created, updated or unchanged.
+    change: str

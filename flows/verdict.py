@@ -1,0 +1,70 @@
+"""From exception to outcome: the one place where it is decided, and the one broad `except` (law 10)."""
+
+import traceback
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from clients import AuthRefusedError, ClientError, GoneError, RateLimitedError, TransientError
+from flows.mask import Mask
+from flows.policy import PausePolicy
+from jobs.job import Verdict
+from jobs.outcome import Failure, Gone, Outcome, Pause, Success
+
+T = TypeVar("T")
+
+OUTCOMES: tuple[type[Any], ...] = Outcome.__args__
+
+
+def judge(error: Exception, *, policy: PausePolicy, retry_on: tuple[type[BaseException], ...] = (), mask: Mask) -> Verdict:
+    """Decide what an exception means for the job and for its client (contract, Outcomes).
+
+    Args:
+        error: what was raised.
+        policy: of the client.
+        retry_on: further exceptions worth another try (`Retry.on`).
+        mask: takes the client's secrets out of messages and tracebacks.
+    """
+    text = mask(_describe(error))
+    status = error.status if isinstance(error, ClientError) else None
+    match error:
+        case RateLimitedError():
+            seconds = policy.duration(0) if error.retry_after is None else error.retry_after
+            return Verdict(Pause(seconds, text), cause="asked")
+        case AuthRefusedError() if status is None:
+            return Verdict(Pause(policy.enforced.get(401), text), cause="enforced")
+        case ClientError() if status is not None and status in policy.enforced:
+            return Verdict(Pause(policy.enforced[status], text), cause="enforced")
+        case GoneError():
+            return Verdict(Gone())
+        case TransientError() | ConnectionError() | TimeoutError():
+            return Verdict(Failure(text), _trace(error, mask), trouble=True)
+        case ClientError():
+            return Verdict(Failure(text, retry=isinstance(error, retry_on)), _trace(error, mask))
+        case _:
+            return Verdict(Failure(text, retry=isinstance(error, retry_on)), _trace(error, mask))
+
+
+def attempt(work: Callable[[], T], judged: Callable[[Exception], Verdict]) -> T | Verdict:
+    """Run `work`; return its value, or the verdict on what it raised."""
+    try:
+        return work()
+    except Exception as error:  # noqa: BLE001  # law 10: here, and nowhere else
+        return judged(error)
+
+
+def verdict_of(value: Any) -> Verdict:
+    """Return the verdict on a value: outcomes are themselves, everything else is a success."""
+    if isinstance(value, Verdict):
+        return value
+    return Verdict(value if isinstance(value, OUTCOMES) else Success())
+
+
+def _describe(error: Exception) -> str:
+    text = str(error)
+    if isinstance(error, ClientError):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _trace(error: Exception, mask: Mask) -> str:
+    return mask("".join(traceback.format_exception(error, limit=-12)))[-8000:]

