@@ -44,6 +44,8 @@ def run(sync: str, full: bool, limit: int | None, dry_run: bool, verbose: bool) 
     # Before anything is opened or written: a missing setting leaves no trace (issue 2, point 10).
     client_settings(declaration.client)
     route = find_route()
+    if not route.through_prefect:
+        note(f"{route.why_not}: running here, without Prefect")
     quiet = json_wanted() and not verbose
     with (
         listening(
@@ -66,7 +68,6 @@ def run(sync: str, full: bool, limit: int | None, dry_run: bool, verbose: bool) 
                 url=route.url,
             )
         else:
-            note(f"{route.why_not}: running here, without Prefect")
             from flows import engine
             from flows.settings import open_store
 
@@ -74,8 +75,10 @@ def run(sync: str, full: bool, limit: int | None, dry_run: bool, verbose: bool) 
                 result = engine.run(
                     declaration, store, full=full, limit=limit, dry_run=dry_run, tracker=tracker, stop=wishes.stop
                 )
-    code = result.exit_code if wishes.code is None else wishes.code
-    return Answer(result.as_json(), summary(result, colour=_colour()), code=code)
+    text = summary(result, colour=_colour())
+    if wishes.code is None:
+        return Answer(result.as_json(), text, code=result.exit_code)
+    return Answer(result.as_json(), f"{text}\nstopped as asked; `syncs run {sync}` goes on", code=wishes.code)
 
 
 def _colour() -> bool:

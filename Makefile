@@ -1,0 +1,55 @@
+# Needs only Python >= 3.11 and make; everything else is installed into .venv from requirements.lock.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export PREFECT_HOME ?= $(CURDIR)/.prefect
+export PREFECT_SERVER_ANALYTICS_ENABLED ?= false
+export DO_NOT_TRACK ?= 1
+
+.PHONY: help demo test check bench lock format clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo    sync 7,910 languages through Prefect, from an API on this machine"
+	@echo "make test    run the tests (SQLite, PostgreSQL, Prefect, all real; about 5 minutes)"
+	@echo "make check   ruff, mypy, import-linter"
+	@echo "make bench   run the benchmarks, print ratios, append to benchmarks/results.jsonl"
+	@echo "make lock    resolve the dependencies again into requirements.lock"
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"sync-clients needs Python 3.11 or newer; $(PYTHON) is {sys.version.split()[0]}. Try: make PYTHON=python3.12")'
+	@echo "Installing into $(VENV), once; this takes a minute or two."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock 2>&1 | { grep -v '^WARNING: Location' || true; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable . 2>&1 | { grep -v '^WARNING: Location' || true; }
+	@# Prefect compiled starts in half the time; pip leaves that out where PYTHONDONTWRITEBYTECODE is set.
+	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib clients jobs flows >/dev/null 2>&1 || true
+	@$(BIN)/syncs --version >/dev/null
+	@touch $@
+
+demo: $(READY)
+	@$(BIN)/python -m syncs_demo
+
+test: $(READY)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
+
+check: $(READY)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: $(READY)
+	@$(BIN)/python -m benchmarks
+
+lock: $(READY)
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --all-extras \
+		--custom-compile-command "make lock" pyproject.toml --output-file requirements.lock
+
+format: $(READY)
+	@$(BIN)/ruff check --fix --quiet . || true
+	@$(BIN)/ruff format --quiet .
+
+clean:
+	rm -rf $(VENV) data

@@ -1,0 +1,95 @@
+"""End to end: the demo source into SQLite through the engine, beside a bare httpx loop that stores nothing, and beside plain Prefect.
+
+All of them list pages of 100, get each entity with eight threads and decode it, from a server in a process of its own that
+answers from memory. Knows how each of them is written, not how they are compared.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from subprocess import PIPE, Popen
+from typing import Any
+
+API = Path(__file__).parents[1] / "syncs" / "_languages_api.py"
+THREADS = 8
+
+
+@contextmanager
+def serving() -> Iterator[str]:
+    """Run the API of the demo; yield its base URL."""
+    with Popen([sys.executable, str(API)], stdin=PIPE, stdout=PIPE, text=True) as server:
+        assert server.stdout is not None
+        yield server.stdout.readline().strip()
+
+
+def bare() -> dict[str, float]:
+    """Get every entity in a loop over httpx that keeps nothing; return entities per second."""
+    import httpx
+
+    with serving() as url, httpx.Client(base_url=url) as client, ThreadPoolExecutor(THREADS) as pool:
+        began = time.perf_counter()
+        keys: list[str] = []
+        page, pages = 1, 1
+        while page <= pages:
+            body = client.get("/languages", params={"page": page}).raise_for_status().json()
+            keys += [item["alpha_3"] for item in body["data"]]
+            page, pages = page + 1, body["pages"]
+        found = list(pool.map(lambda key: client.get(f"/languages/{key}").raise_for_status().json(), keys))
+        seconds = time.perf_counter() - began
+    assert len(found) == body["total"]
+    return {"entities": len(found) / seconds}
+
+
+def engine(url: str) -> dict[str, float]:
+    """Run the demo's sync through the engine: entities per second, first on an empty database, then with nothing changed."""
+    from flows import engine, registry
+    from jobs.store import JobStore
+
+    sync = registry.load([API.with_name("languages.py")]).sync("languages")
+    store = JobStore.open(url)
+    with serving() as base_url:
+        os.environ["LANGUAGES_BASE_URL"] = base_url
+        first = engine.run(sync, store)
+        second = engine.run(sync, store)
+    store.close()
+    assert first.state == "success", first
+    assert first.succeeded == first.listed == second.unchanged, (first, second)
+    return {"entities": first.listed / first.seconds, "unchanged": second.listed / second.seconds}
+
+
+def plain_prefect(*, n: int) -> dict[str, float]:
+    """Get `n` entities with the Prefect program that first comes to mind: one mapped task for each, eight threads.
+
+    It talks to the server at PREFECT_API_URL. Returns entities per second of the flow, and the seconds until the flow began.
+    """
+    started = time.perf_counter()
+    import httpx
+    from prefect import flow, task
+    from prefect.task_runners import ThreadPoolTaskRunner
+
+    with serving() as url, httpx.Client(base_url=url) as client:
+
+        @task
+        def page(number: int) -> list[str]:
+            body = client.get("/languages", params={"page": number}).raise_for_status().json()
+            return [item["alpha_3"] for item in body["data"]]
+
+        @task
+        def entity(key: str) -> Any:
+            return client.get(f"/languages/{key}").raise_for_status().json()
+
+        @flow(task_runner=ThreadPoolTaskRunner(max_workers=THREADS))  # type: ignore[arg-type]
+        def languages() -> tuple[float, int]:
+            began = time.perf_counter()
+            keys = [key for number in range(1, -(-n // 100) + 1) for key in page(number)]
+            found = entity.map(keys[:n]).result()
+            return began, len(found)
+
+        began, count = languages()
+        ended = time.perf_counter()
+    assert count == n
+    return {"entities": n / (ended - began), "start": began - started}
