@@ -34,6 +34,12 @@ def complete_clients(_: click.Context, __: click.Parameter, incomplete: str) -> 
     return [CompletionItem(name) for name in declared().clients if name.startswith(incomplete)]
 
 
+def complete_queues(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete the id of a queue that a sync uses."""
+    queues = sorted({sync.queue_id for sync in declared().syncs.values()})
+    return [CompletionItem(name) for name in queues if name.startswith(incomplete)]
+
+
 @click.command("list", cls=Command, short_help="Show what is declared, and in which file.")
 def list_() -> Answer:
     """Show what is declared, and in which file.

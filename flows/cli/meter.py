@@ -56,9 +56,11 @@ def meter(name: str, *, quiet: bool) -> Iterator[SilentTracker]:
 
 def line(name: str, progress: Progress) -> str:
     """Return the numbers as one line."""
-    listed = f"{progress.pages:,} pages, {progress.listed:,} listed"
-    worked = f"{progress.worked:,} of {progress.queued:,} worked, {progress.failed:,} failed"
-    return f"{name}: {listed}{'' if progress.listing_ended else ' so far'}, {worked}"
+    if not progress.pages and not progress.queued:  # a worker, which lists nothing
+        return f"{name}: {progress.worked:,} worked, {progress.failed:,} failed"
+    pages = f"{progress.pages:,} page{'s' * (progress.pages != 1)}"
+    listed = f"{pages}, {progress.listed:,} listed{'' if progress.listing_ended else ' so far'}"
+    return f"{name}: {listed}, {progress.worked:,} of {progress.queued:,} worked, {progress.failed:,} failed"
 
 
 @contextmanager
@@ -77,12 +79,13 @@ def _bar(name: str) -> Iterator[Callable[[Progress], None]]:
     )
     # redirect_stdout off: what commands print there is theirs, and may be a JSON document.
     with Bars(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as bars:
-        task = bars.add_task(name, total=None, of="…", note="listing")
+        task = bars.add_task(name, total=None, of="…", note="")
 
         def show(progress: Progress) -> None:
-            note = "" if progress.listing_ended else f"listing, page {progress.pages:,}"
+            notes = [f"listing, page {progress.pages:,}"] if progress.pages and not progress.listing_ended else []
             if progress.failed:
-                note = f"{note} {progress.failed:,} failed".strip()
-            bars.update(task, completed=progress.worked, total=max(progress.queued, 1), of=f"{progress.queued:,}", note=note)
+                notes.append(f"{progress.failed:,} failed")
+            total, of = (progress.queued, f"{progress.queued:,}") if progress.queued else (None, "…")
+            bars.update(task, completed=progress.worked, total=total, of=of, note=", ".join(notes))
 
         yield show

@@ -7,14 +7,15 @@ import click
 
 from flows.cli.answer import Answer
 from flows.cli.command import Command, json_wanted
-from flows.cli.declared import declared, warn_of_broken
+from flows.cli.declared import complete_queues, declared, warn_of_broken
 from flows.cli.meter import meter
 from flows.cli.signals import listening
 from flows.cli.verbose import verbose_option
+from flows.errors import UnknownName
 
 
 @click.command("work", cls=Command, short_help="Process queues.")
-@click.argument("queues", nargs=-1, metavar="[QUEUE]...")
+@click.argument("queues", nargs=-1, metavar="[QUEUE]...", shell_complete=complete_queues)
 @click.option("--time-limit", type=click.FloatRange(min=0), help="Take no further job after so many seconds.")
 @click.option("--max-jobs", type=click.IntRange(min=1), help="Take at most so many jobs.")
 @click.option("--until-empty", is_flag=True, help="End when no job is due.")
@@ -40,6 +41,11 @@ def work(
     from flows.settings import open_store
 
     registry = declared()
+    known = {sync.queue_id for sync in registry.syncs.values()}
+    # Before the database is opened: an unknown name writes nothing (issue 2, point 10).
+    for queue in queues:
+        if queue not in known:
+            raise UnknownName(f"no queue is called {queue!r}; declared are: {', '.join(sorted(known)) or 'none'}")
     warn_of_broken(registry)
     with listening("finishing the jobs in hand; once more puts them back", "putting the jobs in hand back") as wishes:
         from flows.work import work
@@ -48,7 +54,7 @@ def work(
             result = work(
                 store,
                 registry,
-                queues=list(queues) or None,
+                queues=queues,
                 time_limit=time_limit,
                 max_jobs=max_jobs,
                 until_empty=until_empty,
