@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime
 
+from flows.claimer import Claimer
 from flows.connection import Connections
 from flows.declaration import Sync
 from flows.entity import EntityWork
@@ -19,7 +20,7 @@ from flows.result import RunResult, run_state
 from flows.settings import client_settings
 from flows.tracker import Progress, SilentTracker, Tracker
 from jobs import Queue
-from jobs.job import Job, Lane
+from jobs.job import Lane
 from jobs.listing import Busy, ListingClaim
 from jobs.store import JobStore
 from jobs.worker import this_worker
@@ -84,7 +85,8 @@ class _Run:
         self.errors: list[BaseException] = []
         self.halt = threading.Event()
         self.news = threading.Condition()
-        self.shown = 0
+        singles = sync.entity_task_runs if tracker.shows_entities else 0
+        self.claimer = Claimer(store, [self.lane], worker=self.worker, lease=queue.lease, singles=singles)
 
     def run(self, entity_work: EntityWork) -> RunResult:
         pausing = self.store.paused(self.sync.client.id)
@@ -182,10 +184,11 @@ class _Run:
         self._wake()
 
     def _batches(self, hands: Hands) -> None:
+        claimer = self.claimer
         while self._goes_on(hands):
             # Asked before the claim: a page stored in between must not be missed.
             last_look = self.progress.listing_ended
-            jobs, single = self._claim()
+            jobs, single = claimer.claim(self.sync.batch)
             if jobs:
                 (hands.entities if single else hands.batch)(jobs)
             elif last_look:
@@ -194,17 +197,6 @@ class _Run:
                 with self.news:
                     if not self.progress.listing_ended:
                         self.news.wait(POLL)
-
-    def _claim(self) -> tuple[list[Job], bool]:
-        """Claim the next batch, and say whether its entities are shown one by one (law 1)."""
-        room = self.sync.entity_task_runs - self.shown if self.tracker.shows_entities else 0
-        n = min(self.sync.batch, room) if room > 0 else self.sync.batch
-        jobs = self.store.claim([self.lane], n, worker=self.worker, lease=self.queue.lease)
-        if not jobs:
-            # Jobs that were in a dying worker's hands: one at a time, so that a poisonous one takes no other with it.
-            jobs = self.store.claim([self.lane], 1, worker=self.worker, lease=self.queue.lease, suspects=True)
-        self.shown += len(jobs)
-        return jobs, room > 0
 
     def _conclude(self, claim: ListingClaim) -> RunResult:
         ended = self.ended or Ended("stop", "stopped")

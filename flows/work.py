@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+from flows.claimer import Claimer
 from flows.connection import Connections
 from flows.declaration import Sync
 from flows.entity import EntityWork
@@ -17,7 +18,7 @@ from flows.mask import Mask
 from flows.registry import Registry
 from flows.settings import client_settings
 from flows.tracker import Progress, SilentTracker, Tracker
-from jobs.job import Job, Lane
+from jobs.job import Lane
 from jobs.store import JobStore
 from jobs.worker import this_worker
 
@@ -83,11 +84,12 @@ def work(
         keeper = stack.enter_context(LeaseKeeper(store, lease=LEASE))
         pool = stack.enter_context(ThreadPoolExecutor(threads, thread_name_prefix="syncs-fetch"))
         hands = Hands(store, works, pool, threads, keeper, tracker or SilentTracker(), progress, worker, now)
+        claimer = Claimer(store, lanes, worker=worker, lease=LEASE)
         while not stop.is_set() and not now.is_set():
             if time_limit and time.monotonic() - started >= time_limit:
                 break
             n = BATCH if max_jobs is None else min(BATCH, max_jobs - taken)
-            jobs = _claim(store, lanes, n, worker) if n > 0 else []
+            jobs, _ = claimer.claim(n)
             if jobs:
                 taken += len(jobs)
                 hands.batch(jobs)
@@ -112,11 +114,3 @@ def _entity_work(stack: ExitStack, sync: Sync) -> EntityWork:
     settings = client_settings(sync.client)
     connections = stack.enter_context(Connections(sync.client, settings))
     return EntityWork(sync, connections.get, Mask(settings))
-
-
-def _claim(store: JobStore, lanes: Sequence[Lane], n: int, worker: str) -> list[Job]:
-    if not lanes:
-        return []
-    jobs = store.claim(lanes, n, worker=worker, lease=LEASE)
-    # Jobs that were in a dying worker's hands: one at a time, so that a poisonous one takes no other with it.
-    return jobs or store.claim(lanes, 1, worker=worker, lease=LEASE, suspects=True)

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, bindparam, exists, literal_column, or_, select, update
 
 from jobs import transition
+from jobs.contention import again
 from jobs.database import Database
 from jobs.job import Job, Lane, Move
 from jobs.models import QUEUED as QUEUED_STATE
@@ -96,6 +97,7 @@ class Claims:
             select(job.c.priority).where(*self._waiting()).order_by(job.c.priority.desc(), job.c.available_at, job.c.id).limit(1)
         )
 
+    @again
     def claim(self, lanes: Sequence[Lane], n: int, *, worker: str, lease: float, suspects: bool = False) -> list[Job]:
         """Take up to `n` jobs that are due, and rescue expired ones on the way (law 4).
 
@@ -154,6 +156,7 @@ class Claims:
         self._rescued_at = time.monotonic()
         return True
 
+    @again
     def rescue(self, queues: Iterable[str]) -> int:
         """Take back jobs whose lease has ended or whose process on this host is known to be gone.
 
@@ -178,6 +181,7 @@ class Claims:
             count += len(self._settlement.settle(connection, moves))
         return count
 
+    @again
     def renew(self, claims: Sequence[tuple[int, int]], *, lease: float) -> set[int]:
         """Extend leases, in one statement.
 
@@ -194,6 +198,7 @@ class Claims:
             found = connection.execute(self._renew, {**self._renewed.bind(claims), "lease": lease})
             return set(found.scalars())
 
+    @again
     def release(self, jobs: Sequence[Job], *, reason: str) -> int:
         """Put unworked jobs back: available at once, no attempt used. Fenced like every other write.
 

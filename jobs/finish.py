@@ -8,6 +8,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
 from jobs import transition
+from jobs.contention import again
 from jobs.database import Database
 from jobs.job import Done, Settled
 from jobs.models import job, record
@@ -85,6 +86,7 @@ class Finishes:
             },
         )
 
+    @again
     def finish(self, dones: Sequence[Done]) -> list[Settled]:
         """Finish jobs in one transaction: what is saved, what the ledger says and the job's state commit together.
 

@@ -8,6 +8,7 @@ from sqlalchemy import JSON, ColumnElement, Connection, and_, bindparam, select,
 from sqlalchemy.dialects import postgresql, sqlite
 
 from jobs import models
+from jobs.contention import again
 from jobs.database import Database
 from jobs.errors import LostLease
 from jobs.fingerprint import content_hash, encode, entity_fingerprint
@@ -176,6 +177,7 @@ class Listings:
             set_={"payload": new.payload, "generation": new.generation, "priority": new.priority},
         )
 
+    @again
     def begin(self, sync: str, client: str, *, worker: str, lease: float) -> ListingClaim | Busy:
         """Take the right to run a sync: go on with an interrupted listing, or begin the next generation.
 
@@ -204,6 +206,7 @@ class Listings:
             ).scalar_one()  # fmt: skip
         return ListingClaim(sync, claim_no, generation, cursor, resumed, pages, listed, row.mark)
 
+    @again
     def enqueue_page(
         self,
         claim: ListingClaim,

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, and_, bindparam, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from jobs.clock import UTCDateTime
+from jobs.contention import again
 from jobs.database import Database
 from jobs.models import client, pause
 
@@ -92,6 +93,7 @@ class Pauses:
         with self._db.read() as connection:
             return [_pausing(row) for row in connection.execute(self._all)]
 
+    @again
     def pause(self, client_id: str, when: float | datetime | None, *, cause: str, reason: str, set_by: str) -> Pausing:
         """Pause a client; a pause in force is kept where it lasts longer.
 
@@ -134,6 +136,7 @@ class Pauses:
             now = connection.execute(current).one()
         return _pausing(now)
 
+    @again
     def hear(
         self, client_id: str, troubles: Sequence[bool], *, after: int, durations: Sequence[float], reason: str, set_by: str
     ) -> Pausing | None:
@@ -160,6 +163,7 @@ class Pauses:
             seconds = durations[min(mood.level, len(durations) - 1)]
             return self._set(connection, client_id, seconds, cause="level", reason=reason, set_by=set_by, level=level)
 
+    @again
     def resume(self, client_id: str, *, by: str) -> bool:
         """End the pause of a client; tell whether there was one."""
         with self._db.write() as connection:

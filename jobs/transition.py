@@ -10,6 +10,9 @@ from jobs.retry import Retry
 MESSAGE_LIMIT = 500
 """Characters of a message that stay on the job; the traceback has the rest."""
 
+LONGEST_WAIT = 10 * 366 * 86400.0
+"""Seconds. A server may ask for any wait; one that no clock can hold would fail the whole batch."""
+
 
 def finished(job: Job, verdict: Verdict, retry: Retry, *, dice: float | None = None) -> Move:
     """Decide what becomes of a job that was worked.

@@ -65,7 +65,7 @@ def check_client(client: Client, registry: Registry) -> Check:
     try:
         settings = client_settings(client)
     except SettingsError as error:
-        return Check(client.id, False, "FAIL", "-", None, time.monotonic() - started, one_line(str(error), limit=1000))
+        return Check(client.id, False, "FAIL", "-", None, round(time.monotonic() - started, 3), one_line(str(error), limit=1000))
     entities = None
     message = ""
     try:
@@ -81,5 +81,5 @@ def check_client(client: Client, registry: Registry) -> Check:
         text = one_line(Mask(settings)(str(error))) or "no message"
         if not type(error).__module__.startswith("clients."):
             text = f"{type(error).__name__}: {text}"
-        return Check(client.id, False, "ok", "FAIL", None, time.monotonic() - started, text)
-    return Check(client.id, not message, "ok", "ok", entities, time.monotonic() - started, message)
+        return Check(client.id, False, "ok", "FAIL", None, round(time.monotonic() - started, 3), text)
+    return Check(client.id, not message, "ok", "ok", entities, round(time.monotonic() - started, 3), message)

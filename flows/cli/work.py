@@ -63,4 +63,5 @@ def work(
                 stop=wishes.stop,
                 now=wishes.now,
             )
-    return Answer(asdict(result), f"Processed {result.processed:,} jobs in {result.seconds:.2f} seconds.")
+    document = {**asdict(result), "seconds": round(result.seconds, 3)}
+    return Answer(document, f"Processed {result.processed:,} jobs in {result.seconds:.2f} seconds.")

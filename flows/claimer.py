@@ -1,0 +1,66 @@
+"""Which jobs a worker takes next: how many, suspects or not, shown one by one or as a batch. Knows no outcome."""
+
+import threading
+import time
+from collections.abc import Sequence
+
+from jobs.job import Job, Lane
+from jobs.store import JobStore
+
+SUSPECTS_EVERY = 1.0
+"""Seconds between two looks for suspects while other jobs keep coming, so that they do not wait for ever."""
+
+
+class Claimer:
+    """Claims for the threads of one worker.
+
+    Jobs that were in a dying worker's hands are suspects: taken one at a time, so that a poisonous one takes no other with it.
+
+    Args:
+        store: where the jobs are.
+        lanes: what this worker can work.
+        worker, lease: of the claims.
+        singles: so many jobs are shown one by one before batches begin (law 1).
+    """
+
+    def __init__(self, store: JobStore, lanes: Sequence[Lane], *, worker: str, lease: float, singles: int = 0) -> None:
+        self._store = store
+        self._lanes = lanes
+        self._worker = worker
+        self._lease = lease
+        self._singles = singles
+        self._suspects_at = time.monotonic()
+        self._lock = threading.Lock()
+
+    def claim(self, n: int) -> tuple[list[Job], bool]:
+        """Take up to `n` jobs.
+
+        Returns:
+            The jobs, and whether each is to be shown by itself.
+        """
+        if not self._lanes or n < 1:
+            return [], False
+        reserved = self._reserve(n)
+        jobs = self._next(reserved or n)
+        if reserved > len(jobs):
+            with self._lock:
+                self._singles += reserved - len(jobs)
+        return jobs, reserved > 0
+
+    def _reserve(self, n: int) -> int:
+        with self._lock:
+            reserved = min(n, self._singles)
+            self._singles -= reserved
+            return reserved
+
+    def _next(self, n: int) -> list[Job]:
+        with self._lock:
+            look = time.monotonic() - self._suspects_at >= SUSPECTS_EVERY
+            if look:
+                self._suspects_at = time.monotonic()
+        if look and (jobs := self._take(1, suspects=True)):
+            return jobs
+        return self._take(n, suspects=False) or ([] if look else self._take(1, suspects=True))
+
+    def _take(self, n: int, *, suspects: bool) -> list[Job]:
+        return self._store.claim(self._lanes, n, worker=self._worker, lease=self._lease, suspects=suspects)

@@ -1,0 +1,44 @@
+"""Doing a transaction again when another one got in its way. Knows no table."""
+
+import functools
+import random
+import time
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+TRIES = 5
+"""Tries of one transaction; the seed's three were seen to be too few for eight writers."""
+
+# PostgreSQL, Appendix A: serialization_failure, deadlock_detected. Both say "try again"; nothing was written.
+_SQLSTATES = ("40001", "40P01")
+# A job went back to `queued` in the moment that another transaction queued its twin: on the next try it gives way (M2).
+_TWIN = ("job_twin", "job.queue, job.fingerprint")
+
+
+def is_contention(error: DBAPIError) -> bool:
+    """Tell whether the same transaction may succeed when it is done again."""
+    if isinstance(error, IntegrityError):
+        return any(name in str(error.orig) for name in _TWIN)
+    return isinstance(error, OperationalError) and getattr(error.orig, "sqlstate", None) in _SQLSTATES
+
+
+def again(work: Callable[P, T]) -> Callable[P, T]:
+    """Do the whole transaction again when it ran into another one, at most `TRIES` times in all."""
+
+    @functools.wraps(work)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        for attempt in range(1, TRIES):
+            try:
+                return work(*args, **kwargs)
+            except DBAPIError as error:
+                if not is_contention(error):
+                    raise
+            time.sleep(random.uniform(0.01, 0.05) * attempt)  # noqa: S311  # spreads load, hides nothing
+        return work(*args, **kwargs)
+
+    return run
