@@ -15,6 +15,7 @@ class Claimer:
     """Claims for the threads of one worker.
 
     Jobs that were in a dying worker's hands are suspects: taken one at a time, so that a poisonous one takes no other with it.
+    Two in hand at once would die together, time after time, and the innocent one would end as poison too.
 
     Args:
         store: where the jobs are.
@@ -30,6 +31,7 @@ class Claimer:
         self._lease = lease
         self._singles = singles
         self._suspects_at = time.monotonic()
+        self._suspect: Job | None = None
         self._lock = threading.Lock()
 
     def claim(self, n: int) -> tuple[list[Job], bool]:
@@ -47,6 +49,12 @@ class Claimer:
                 self._singles += reserved - len(jobs)
         return jobs, reserved > 0
 
+    def worked(self, jobs: Sequence[Job]) -> None:
+        """Take note that claimed jobs are no longer in hand."""
+        with self._lock:
+            if self._suspect in jobs:
+                self._suspect = None
+
     def _reserve(self, n: int) -> int:
         with self._lock:
             reserved = min(n, self._singles)
@@ -58,9 +66,17 @@ class Claimer:
             look = time.monotonic() - self._suspects_at >= SUSPECTS_EVERY
             if look:
                 self._suspects_at = time.monotonic()
-        if look and (jobs := self._take(1, suspects=True)):
+        if look and (jobs := self._take_suspect()):
             return jobs
-        return self._take(n, suspects=False) or ([] if look else self._take(1, suspects=True))
+        return self._take(n, suspects=False) or ([] if look else self._take_suspect())
+
+    def _take_suspect(self) -> list[Job]:
+        with self._lock:
+            if self._suspect is not None:
+                return []
+            jobs = self._take(1, suspects=True)
+            self._suspect = jobs[0] if jobs else None
+            return jobs
 
     def _take(self, n: int, *, suspects: bool) -> list[Job]:
         return self._store.claim(self._lanes, n, worker=self._worker, lease=self._lease, suspects=suspects)

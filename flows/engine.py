@@ -19,7 +19,7 @@ from flows.preview import preview
 from flows.result import RunResult, run_state
 from flows.settings import client_settings
 from flows.tracker import Progress, SilentTracker, Tracker
-from jobs import Queue
+from jobs import LostLease, Queue
 from jobs.job import Lane
 from jobs.listing import Busy, ListingClaim
 from jobs.store import JobStore
@@ -89,11 +89,8 @@ class _Run:
         self.claimer = Claimer(store, [self.lane], worker=self.worker, lease=queue.lease, singles=singles)
 
     def run(self, entity_work: EntityWork) -> RunResult:
-        pausing = self.store.paused(self.sync.client.id)
-        if pausing is not None:
-            return self._result(
-                "paused", stopped="paused", until=pausing.until, message=_paused_text(pausing.until, pausing.reason)
-            )
+        if (paused := self._paused()) is not None:
+            return paused
         claim = self.store.begin_listing(self.sync.id, self.sync.client.id, worker=self.worker, lease=self.queue.lease)
         if isinstance(claim, Busy):
             message = f"{self.sync.id} is already being run by {claim.worker} since {claim.since:%H:%M:%S} UTC; nothing to do"
@@ -103,6 +100,13 @@ class _Run:
             return self._conclude(claim)
         finally:
             self.store.release_listing(claim)
+
+    def _paused(self) -> RunResult | None:
+        """Return what a run of a paused client comes to; it sends no request."""
+        pausing = self.store.paused(self.sync.client.id)
+        if pausing is None:
+            return None
+        return self._result("paused", stopped="paused", until=pausing.until, message=_paused_text(pausing.until, pausing.reason))
 
     def _work(self, claim: ListingClaim, entity_work: EntityWork) -> None:
         with (
@@ -115,7 +119,7 @@ class _Run:
             )  # fmt: skip
             lister = Lister(
                 self.sync, self.store, claim, self.lane, entity_work.connect, entity_work.judge, entity_work.judge_page, _Waking(self.tracker, self._wake),
-                self.progress, self.full, self.limit, lambda: self._goes_on(hands),
+                self.progress, self.full, self.limit, lambda: self._lists_on(hands),
             )  # fmt: skip
             threads = [threading.Thread(target=self._guard, args=(lambda: self._list(lister),), name="syncs-list")]
             threads += [
@@ -161,7 +165,19 @@ class _Run:
     def _goes_on(self, hands: Hands) -> bool:
         return not self.halt.is_set() and self.sync.client.id not in hands.paused
 
+    def _lists_on(self, hands: Hands) -> bool:
+        """Tell whether to ask for another page; a claim reads pauses by itself, a listing looks for those of other processes."""
+        if self._goes_on(hands) and (pausing := self.store.paused(self.sync.client.id)) is not None:
+            hands.paused[self.sync.client.id] = pausing
+        return self._goes_on(hands)
+
     def _list(self, lister: Lister) -> None:
+        try:
+            self._list_out(lister)
+        except LostLease:
+            self._on_lost()
+
+    def _list_out(self, lister: Lister) -> None:
         ended = lister.run()
         if ended.pause is not None:
             client = self.sync.client.id
@@ -191,6 +207,7 @@ class _Run:
             jobs, single = claimer.claim(self.sync.batch)
             if jobs:
                 (hands.entities if single else hands.batch)(jobs)
+                claimer.worked(jobs)
             elif last_look:
                 return
             else:
@@ -201,11 +218,12 @@ class _Run:
     def _conclude(self, claim: ListingClaim) -> RunResult:
         ended = self.ended or Ended("stop", "stopped")
         deleted, refused = 0, ""
-        if ended.stopped == "end" and self.sync.delete_missing and not self.halt.is_set():
+        if ended.stopped == "end" and self.sync.delete_missing and not self.stop.is_set():
             swept = self.store.sweep(claim, max_share=self.sync.max_delete_share)
             deleted, refused = swept.deleted, swept.refused
         progress = self.progress
-        pausing = self.store.paused(self.sync.client.id)
+        # A short pause may be over by now; it has ended this run all the same.
+        pausing = self.store.paused(self.sync.client.id) or self.hands.paused.get(self.sync.client.id)
         worked = progress.worked + progress.unchanged
         state = run_state(
             failed=progress.failed,
@@ -217,13 +235,15 @@ class _Run:
             state = "partial"
         until = None if pausing is None else pausing.until
         message = _paused_text(until, pausing.reason) if pausing is not None else ended.message
-        if state == "partial" and progress.failed:
+        if progress.failed and (state == "partial" or not message):
             message = f"{progress.failed} of {max(worked, progress.failed)} failed"
         if refused:
             message = f"{message}; {refused}" if message else refused
         return self._result(state, stopped=ended.stopped, until=until, message=message, deleted=deleted)
 
     def preview(self, entity_work: EntityWork) -> RunResult:
+        if (paused := self._paused()) is not None:
+            return paused
         ended = preview(
             self.sync, self.store, entity_work, self.progress, self.tracker, full=self.full, limit=self.limit, stop=self.stop
         )

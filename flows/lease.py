@@ -34,7 +34,7 @@ class LeaseKeeper:
         self._listing = listing
         self._on_lost = on_lost
         self._held: dict[int, int] = {}
-        self._lost: set[int] = set()
+        self._lost: set[tuple[int, int]] = set()
         self._lock = threading.Lock()
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="syncs-lease", daemon=True)
@@ -56,12 +56,14 @@ class LeaseKeeper:
         """Let these claims be: they are finished or released."""
         with self._lock:
             for job in jobs:
-                self._held.pop(job.id, None)
-                self._lost.discard(job.id)
+                self._lost.discard((job.id, job.claim_no))
+                # A job that went back may be in hand again, under its next claim: that one stays.
+                if self._held.get(job.id) == job.claim_no:
+                    del self._held[job.id]
 
     def is_lost(self, job: Job) -> bool:
         """Tell whether another worker has this job by now; its work is then not worth starting."""
-        return job.id in self._lost
+        return (job.id, job.claim_no) in self._lost
 
     def _keep(self) -> None:
         while not self._end.wait(self._lease / 3):
@@ -75,13 +77,12 @@ class LeaseKeeper:
         with self._lock:
             claims = list(self._held.items())
         kept = self._store.renew(claims, lease=self._lease)
-        lost = {job_id for job_id, _ in claims} - kept
-        if lost:
-            with self._lock:
-                # Those that were finished in the meantime are not lost.
-                self._lost |= lost & self._held.keys()
-                for job_id in lost:
-                    self._held.pop(job_id, None)
+        with self._lock:
+            for job_id, claim_no in claims:
+                # Those that were finished in the meantime are not lost, nor those that were claimed anew.
+                if job_id not in kept and self._held.get(job_id) == claim_no:
+                    self._lost.add((job_id, claim_no))
+                    del self._held[job_id]
         if self._listing is not None and not self._store.renew_listing(self._listing, lease=self._lease):
             self._listing = None
             if self._on_lost is not None:

@@ -10,6 +10,7 @@ from clients import LoopError, Page
 from flows.declaration import Sync
 from flows.tracker import Progress, Tracker
 from flows.verdict import attempt
+from jobs import PayloadError
 from jobs.job import Lane, Verdict
 from jobs.listing import Item, ListingClaim
 from jobs.outcome import Failure, Gone, Pause
@@ -119,16 +120,21 @@ class Lister:
             raise _Judged(page)
         if page is None:
             return _END
-        items = items_of(page)
+        items = attempt(lambda: items_of(page), self.judge)
+        if isinstance(items, Verdict):
+            raise _Judged(items)
         room = None if self.limit is None else self.limit - self.progress.listed
         cut = room is not None and len(items) >= room and (len(items) > room or page.cursor is not None)
         if cut:
             items = items[:room]
-        stored = self.store.enqueue_page(
-            self.claim, self.lane, items, cursor=cursor if cut else page.cursor, priority=self.sync.priority,
-            item_is_record=self.sync.fetch is None, full=self.full,
-            last=not cut and page.cursor is None and hasattr(self.sync.listing, "pages"),
-        )  # fmt: skip
+        try:
+            stored = self.store.enqueue_page(
+                self.claim, self.lane, items, cursor=cursor if cut else page.cursor, priority=self.sync.priority,
+                item_is_record=self.sync.fetch is None, full=self.full,
+                last=not cut and page.cursor is None and hasattr(self.sync.listing, "pages"),
+            )  # fmt: skip
+        except PayloadError as error:
+            raise _Judged(self.judge(error)) from error
         progress = self.progress
         progress.pages += 1
         progress.listed += stored.listed

@@ -46,7 +46,10 @@ def preview(
             return Ended("end", "dry run: nothing was written")
         if isinstance(page, Verdict):
             return ended_by(page)
-        items = items_of(page)[: None if limit is None else limit - progress.listed]
+        found = attempt(partial(_items, page, sync), work.judge)
+        if isinstance(found, Verdict):
+            return ended_by(found)
+        items = found[: None if limit is None else limit - progress.listed]
         seen = store.preview(sync.id, items, item_is_record=sync.fetch is None)
         progress.pages += 1
         progress.listed += seen.listed

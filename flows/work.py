@@ -1,5 +1,6 @@
 """Processing queues without listing: the engine of `syncs work` and of the flow `work`. Knows no Prefect."""
 
+import logging
 import threading
 import time
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from flows.claimer import Claimer
 from flows.connection import Connections
 from flows.declaration import Sync
 from flows.entity import EntityWork
-from flows.errors import UnknownName
+from flows.errors import SettingsError, UnknownName
 from flows.hands import Hands
 from flows.lease import LeaseKeeper
 from flows.mask import Mask
@@ -21,6 +22,8 @@ from flows.tracker import Progress, SilentTracker, Tracker
 from jobs.job import Lane
 from jobs.store import JobStore
 from jobs.worker import this_worker
+
+log = logging.getLogger("syncs.work")
 
 IDLE = 0.5
 """Seconds between two looks at idle queues."""
@@ -71,16 +74,16 @@ def work(
 
     Raises:
         UnknownName: a queue that nothing declared uses.
-        SettingsError: a client's setting is missing or wrong.
+        SettingsError: no client of these queues has the settings it needs.
     """
     started = time.monotonic()
     stop, now = stop or threading.Event(), now or threading.Event()
     syncs = _syncs(registry, queues)
-    lanes = [Lane(sync.queue_id, sync.client.id, sync.id) for sync in syncs]
     threads = concurrency or max((sync.concurrency for sync in syncs), default=1)
     progress, worker, taken = Progress(), this_worker(), 0
     with ExitStack() as stack:
-        works = {sync.id: _entity_work(stack, sync) for sync in syncs}
+        works = _works(stack, syncs)
+        lanes = [Lane(sync.queue_id, sync.client.id, sync.id) for sync in syncs if sync.id in works]
         keeper = stack.enter_context(LeaseKeeper(store, lease=LEASE))
         pool = stack.enter_context(ThreadPoolExecutor(threads, thread_name_prefix="syncs-fetch"))
         hands = Hands(store, works, pool, threads, keeper, tracker or SilentTracker(), progress, worker, now)
@@ -93,6 +96,7 @@ def work(
             if jobs:
                 taken += len(jobs)
                 hands.batch(jobs)
+                claimer.worked(jobs)
             elif until_empty or n <= 0:
                 break
             else:
@@ -110,7 +114,24 @@ def _syncs(registry: Registry, queues: Sequence[str]) -> list[Sync]:
     return [sync for sync in registry.syncs.values() if not queues or sync.queue_id in queues]
 
 
-def _entity_work(stack: ExitStack, sync: Sync) -> EntityWork:
-    settings = client_settings(sync.client)
-    connections = stack.enter_context(Connections(sync.client, settings))
-    return EntityWork(sync, connections.get, Mask(settings))
+def _works(stack: ExitStack, syncs: Sequence[Sync]) -> dict[str, EntityWork]:
+    """Make what the syncs need; a client without its settings keeps only its own jobs waiting."""
+    works: dict[str, EntityWork] = {}
+    missing: dict[str, SettingsError] = {}
+    opened: dict[str, tuple[Connections, Mask]] = {}
+    for sync in syncs:
+        client = sync.client
+        if client.id not in opened and client.id not in missing:
+            try:
+                settings = client_settings(client)
+            except SettingsError as error:
+                missing[client.id] = error
+                log.warning("%s; its jobs wait", error)
+            else:
+                opened[client.id] = stack.enter_context(Connections(client, settings)), Mask(settings)
+        if client.id in opened:
+            connections, mask = opened[client.id]
+            works[sync.id] = EntityWork(sync, connections.get, mask)
+    if missing and not works:
+        raise next(iter(missing.values()))
+    return works

@@ -17,7 +17,7 @@ from jobs.settle import PROCESSING, QUEUED, Settlement, held
 from jobs.worker import is_gone
 
 RESCUE_EVERY = 1.0
-"""Seconds between two looks of one process for expired leases; a claim that finds too little looks at once."""
+"""Seconds between two looks of one process for expired leases in a queue."""
 
 RESCUE_BATCH = 500
 """Rescues in one claim at most, so that a claim stays short after a disaster (M4)."""
@@ -30,7 +30,7 @@ class Claims:
         self._db = db
         self._settlement = settlement
         self._max_rescues = max_rescues
-        self._rescued_at = -RESCUE_EVERY
+        self._rescued_at: dict[str, float] = {}
         self._claim = {suspects: self._claim_statement(suspects) for suspects in (False, True)}
         self._head = self._head_statement()
         self._renewed = renewed = Rows(db, {"id": "id", "claim_no": "int"})
@@ -115,9 +115,11 @@ class Claims:
         Returns:
             Claimed jobs, urgent first, then due first, then first come.
         """
-        with self._db.write() as connection:
-            if self._is_time_to_rescue():
-                self._rescue(connection, {lane.queue for lane in lanes})
+        if n < 1:
+            return []
+        due = self._due_for_rescue({lane.queue for lane in lanes})
+        with self._db.write(single=not due and len(lanes) == 1) as connection:
+            self._rescue(connection, due)
             return self._claim_lanes(connection, lanes, n, worker, lease, suspects)
 
     def _claim_lanes(
@@ -150,11 +152,11 @@ class Claims:
         rows = sorted(rows, key=_order)
         return [Job(row[2], lane, *row[3:]) for row in rows]
 
-    def _is_time_to_rescue(self) -> bool:
-        if time.monotonic() - self._rescued_at < RESCUE_EVERY:
-            return False
-        self._rescued_at = time.monotonic()
-        return True
+    def _due_for_rescue(self, queues: Iterable[str]) -> list[str]:
+        now = time.monotonic()
+        due = [queue for queue in queues if now - self._rescued_at.get(queue, -RESCUE_EVERY) >= RESCUE_EVERY]
+        self._rescued_at.update(dict.fromkeys(due, now))
+        return due
 
     @again
     def rescue(self, queues: Iterable[str]) -> int:
@@ -194,8 +196,8 @@ class Claims:
         """
         if not claims:
             return set()
-        with self._db.write() as connection:
-            found = connection.execute(self._renew, {**self._renewed.bind(claims), "lease": lease})
+        with self._db.write(single=True) as connection:
+            found = connection.execute(self._renew, {**self._renewed.bind(sorted(claims)), "lease": lease})
             return set(found.scalars())
 
     @again

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import orjson
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
@@ -15,6 +14,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from jobs import clock as clocks
 from jobs.clock import Clock
 from jobs.errors import DatabaseUnavailable, DatabaseUrlError
+from jobs.fingerprint import decode, encode
 
 BUSY_TIMEOUT = 15.0
 """Seconds that SQLite waits for another process's write; well below the default lease, so that a wait costs none (T10)."""
@@ -57,7 +57,7 @@ def _make_folder(url: URL) -> None:
 
 
 def _dumps(value: Any) -> str:
-    return orjson.dumps(value).decode()
+    return encode(value).decode()
 
 
 class Database:
@@ -86,9 +86,12 @@ class Database:
             raise DatabaseUrlError(
                 "SYNCS_DATABASE_URL names PostgreSQL, whose driver is missing: pip install 'sync-clients[postgres]'"
             ) from error
+        self._single = (
+            self.engine.execution_options(isolation_level="AUTOCOMMIT") if self.dialect == "postgresql" else self.engine
+        )
 
     def _engine(self) -> Engine:
-        options: dict[str, Any] = {"json_serializer": _dumps, "json_deserializer": orjson.loads}
+        options: dict[str, Any] = {"json_serializer": _dumps, "json_deserializer": decode}
         if self.dialect == "postgresql":
             return create_engine(self.url, pool_size=8, max_overflow=24, pool_recycle=1800, **options)
         engine = create_engine(self.url, connect_args={"timeout": BUSY_TIMEOUT}, pool_size=8, max_overflow=24, **options)
@@ -97,8 +100,12 @@ class Database:
         return engine
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
+    def write(self, *, single: bool = False) -> Iterator[Connection]:
         """Open a transaction that may write; commit at the end, roll back on an exception.
+
+        Args:
+            single: exactly one statement follows. PostgreSQL makes it a transaction by itself, which saves the round trips
+                of BEGIN and COMMIT: a third of a claim.
 
         On SQLite it begins IMMEDIATE: a deferred one that turns to writing fails at once, whatever the timeout (M22).
 
@@ -106,13 +113,13 @@ class Database:
             DatabaseUnavailable: no connection could be had.
         """
         if self.dialect != "sqlite":
-            with self._connect() as connection, connection.begin():
+            with self._connect(self._single if single else self.engine) as connection, connection.begin():
                 yield connection
             return
         with self._writing:
             # One connection for all writes of the process: checking one out each time cost 100 µs, a third of a small claim.
             if self._writer is None or self._writer.closed:
-                self._writer = self._connect()
+                self._writer = self._connect(self.engine)
             with self._writer.begin():
                 yield self._writer
 
@@ -123,12 +130,12 @@ class Database:
         Raises:
             DatabaseUnavailable: no connection could be had.
         """
-        with self._connect() as connection, connection.execution_options(syncs_read=True).begin():
+        with self._connect(self.engine) as connection, connection.execution_options(syncs_read=True).begin():
             yield connection
 
-    def _connect(self) -> Connection:
+    def _connect(self, engine: Engine) -> Connection:
         try:
-            return self.engine.connect()
+            return engine.connect()
         except DBAPIError as error:
             where = self.url.render_as_string(hide_password=True)
             raise DatabaseUnavailable(f"{where} does not answer: {str(error.orig).strip().splitlines()[0]}") from error

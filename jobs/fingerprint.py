@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from typing import Any
 
 import orjson
@@ -21,7 +22,21 @@ def encode(value: Any, *, sort: bool = False) -> bytes:
         if "64-bit" not in str(error):
             raise PayloadError(f"not JSON: {error}") from error
     # orjson stops at 64 bits; JSON does not.
-    return json.dumps(value, sort_keys=sort, separators=(",", ":"), ensure_ascii=False).encode()
+    try:
+        return json.dumps(value, sort_keys=sort, separators=(",", ":"), ensure_ascii=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise PayloadError(f"not JSON: {error}") from error
+
+
+_BIG = re.compile(r"\d{19}")
+
+
+def decode(text: str | bytes) -> Any:
+    """Return the value of JSON text, whole numbers of any size included."""
+    # orjson reads a number beyond 64 bits as a float, without a word.
+    if _BIG.search(text if isinstance(text, str) else text.decode()):
+        return json.loads(text)
+    return orjson.loads(text)
 
 
 def canonical(value: Any) -> bytes:

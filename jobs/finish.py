@@ -153,18 +153,18 @@ class Finishes:
                 case Failure(message):
                     failed.append((lane.type, key, transition.one_line(message)))
         for statement, rows, values in (
-            (self._save, self._saved, _last(saved)),
+            (self._save, self._saved, saved),
             (self._touch, self._seen, seen),
             (self._delete, self._keys, gone),
             (self._blame, self._failed, failed),
         ):
             if values:
-                connection.execute(statement, rows.bind(values))
+                connection.execute(statement, rows.bind(_last(values)))
 
 
 def _last(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """Keep the last row of each entity: one statement must not touch a row twice."""
-    return list({row[:2]: row for row in rows}.values())
+    """Keep the last row of each entity, in order of keys: no statement touches a row twice, and everybody locks in one order."""
+    return sorted({row[:2]: row for row in rows}.values(), key=lambda row: row[:2])
 
 
 def _greatest(old: Any, new: Any) -> Any:

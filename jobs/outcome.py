@@ -1,5 +1,6 @@
 """What became of a job: six frozen values. Knows nothing of rows, retries or time zones."""
 
+import math
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -10,8 +11,8 @@ def _check_time(when: float | datetime | None, what: str) -> None:
     if isinstance(when, datetime):
         if when.tzinfo is None:
             raise NaiveTime(f"{what} needs an aware datetime, got {when.isoformat()} without a zone")
-    elif when is not None and when < 0:
-        raise ValueError(f"{what} needs a number of seconds that is not negative, got {when}")
+    elif when is not None and not 0 <= when < math.inf:
+        raise ValueError(f"{what} needs a number of seconds that is finite and not negative, got {when}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class Snooze:
 
     Raises:
         NaiveTime: `when` has no zone.
-        ValueError: `when` is negative.
+        ValueError: `when` is negative or not finite.
     """
 
     when: float | datetime
@@ -76,7 +77,7 @@ class Pause:
 
     Raises:
         NaiveTime: `when` has no zone.
-        ValueError: `when` is negative.
+        ValueError: `when` is negative or not finite.
     """
 
     when: float | datetime | None

@@ -167,9 +167,10 @@ class Pauses:
     def resume(self, client_id: str, *, by: str) -> bool:
         """End the pause of a client; tell whether there was one."""
         with self._db.write() as connection:
-            ended = connection.execute(self._end, {"b_client": client_id, "b_by": by})
+            # The client first, as everywhere here: two that lock it and its pause crosswise would wait for each other.
             connection.execute(self._count, {"b_client": client_id})
             connection.execute(self._feel, {"b_client": client_id, "b_errors": 0, "b_level": 0})
+            ended = connection.execute(self._end, {"b_client": client_id, "b_by": by})
             return ended.rowcount > 0
 
 

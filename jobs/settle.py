@@ -3,7 +3,20 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, func, insert, literal_column, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Executable,
+    Update,
+    and_,
+    bindparam,
+    case,
+    func,
+    insert,
+    literal_column,
+    select,
+    update,
+)
 
 from jobs import models
 from jobs.database import Database
@@ -13,6 +26,14 @@ from jobs.rows import Rows
 
 QUEUED: ColumnElement[str] = literal_column("'queued'")
 PROCESSING: ColumnElement[str] = literal_column("'processing'")
+
+
+#: What an attempt says beyond what the job's row knows.
+_TRIED = {"outcome": "text", "error": "text", "traceback": "text"}
+_ATTEMPT = [
+    attempt.c.job_id, attempt.c.claim_no, attempt.c.worker, attempt.c.started_at, attempt.c.ended_at, attempt.c.outcome,
+    attempt.c.error, attempt.c.traceback,
+]  # fmt: skip
 
 
 def held(claim: Rows) -> ColumnElement[bool]:
@@ -28,21 +49,27 @@ class Settlement:
     """Settles batches of moves inside a transaction of the caller."""
 
     def __init__(self, db: Database) -> None:
-        self._ended = ended = Rows(db, {"id": "id", "claim_no": "int", "state": "text", "message": "text", "rescues": "int"})
-        self._end = (
+        self._now = db.now
+        # On PostgreSQL the attempts are written by the very statement that moves the jobs: 1.1 ms in place of 1.7 for 25 jobs.
+        # SQLite has no data-modifying CTE; there a second statement writes them.
+        self._in_one = db.dialect == "postgresql"
+        self._ended = ended = Rows(
+            db, {"id": "id", "claim_no": "int", "state": "text", "message": "text", "rescues": "int", **_TRIED}
+        )
+        end = (
             update(job)
             .where(held(ended))
             .values(
                 state=ended.state, message=ended.message, finished_at=db.now, lease_until=None,
                 attempts=job.c.attempts + bindparam("b_attempts"), rescues=job.c.rescues + ended.rescues,
             )
-            .returning(job.c.id)
         )  # fmt: skip
+        self._end = self._moving(end, ended)
         self._returned = back = Rows(
             db,
             {
                 "id": "id", "claim_no": "int", "message": "text", "delay": "seconds", "until": "time", "attempts": "int",
-                "retries": "int", "snoozes": "int", "rescues": "int", "twin": "id",
+                "retries": "int", "snoozes": "int", "rescues": "int", "twin": "id", **_TRIED,
             },
         )  # fmt: skip
         # A job that must go back meets a queued twin: the newer information wins, in this same statement (M2).
@@ -54,7 +81,7 @@ class Settlement:
             other.c.id != job.c.id,
         )
         twin = func.coalesce(back.twin, select(func.max(other.c.id)).where(is_twin).scalar_subquery())
-        self._back = (
+        give_back = (
             update(job)
             .where(held(back))
             .values(
@@ -69,18 +96,29 @@ class Settlement:
                 snoozes=job.c.snoozes + back.snoozes,
                 rescues=job.c.rescues + back.rescues,
             )
-            .returning(job.c.id, job.c.state)
         )
-        self._tries = tries = Rows(db, {"id": "id", "claim_no": "int", "outcome": "text", "error": "text", "traceback": "text"})
+        self._back = self._moving(give_back, back)
+        self._tries = tries = Rows(db, {"id": "id", "claim_no": "int", **_TRIED})
         self._try = insert(attempt).from_select(
-            [
-                attempt.c.job_id, attempt.c.claim_no, attempt.c.worker, attempt.c.started_at, attempt.c.ended_at,
-                attempt.c.outcome, attempt.c.error, attempt.c.traceback,
-            ],
+            _ATTEMPT,
             select(
                 job.c.id, tries.claim_no, job.c.worker, job.c.started_at, db.now, tries.outcome, tries.error, tries.traceback
             ).join_from(tries.table, job, job.c.id == tries.id),
         )  # fmt: skip
+
+    def _moving(self, move: Update, rows: Rows) -> Executable:
+        """Return the statement that makes the move, and the attempts where it can, and returns ids and new states."""
+        if not self._in_one:
+            return move.returning(job.c.id, job.c.state)
+        moved = move.returning(
+            job.c.id, job.c.state, job.c.claim_no, job.c.worker, job.c.started_at, rows.outcome, rows.error, rows.traceback
+        ).cte("moved")
+        of = moved.c
+        tried = insert(attempt).from_select(
+            _ATTEMPT,
+            select(of.id, of.claim_no, of.worker, of.started_at, self._now, of.outcome, of.error, of.traceback),
+        )
+        return select(of.id, of.state).add_cte(tried.cte("tried"))
 
     def settle(self, connection: Connection, moves: Sequence[Move]) -> dict[int, str]:
         """Carry out the moves whose claims still hold, and write their attempts.
@@ -88,35 +126,27 @@ class Settlement:
         Returns:
             The new state of each job that was moved; the ids that are missing had lost their claim.
         """
+        # Everybody locks in the order of ids, so that a finish and a renewal of the same rows rarely wait for each other.
+        moves = sorted(moves, key=lambda move: move.job_id)
         states: dict[int, str] = {}
         for counts in (0, 1):
             ended = [move for move in moves if move.state != models.QUEUED and move.attempts == counts]
             if ended:
-                rows = [(move.job_id, move.claim_no, move.state, move.message, move.rescues) for move in ended]
-                found = connection.execute(self._end, {**self._ended.bind(rows), "b_attempts": counts}).scalars().all()
-                held_ids = set(found)
-                states.update((move.job_id, move.state) for move in ended if move.job_id in held_ids)
+                rows = [(move.job_id, move.claim_no, move.state, move.message, move.rescues, *_tried(move)) for move in ended]
+                found = connection.execute(self._end, {**self._ended.bind(rows), "b_attempts": counts})
+                states.update((row.id, row.state) for row in found)
         returned = [move for move in moves if move.state == models.QUEUED]
         if returned:
-            states.update(connection.execute(self._back, self._returned.bind(_rows(returned))).tuples().all())
-        tries = [
-            (
-                move.job_id,
-                move.claim_no,
-                move.outcome,
-                None if move.state == models.SUCCESS else move.message or None,
-                move.traceback,
-            )
-            for move in moves
-            if move.job_id in states
-        ]
-        if tries:
+            moved = connection.execute(self._back, self._returned.bind(_rows(returned)))
+            states.update((row.id, row.state) for row in moved)
+        if states and not self._in_one:
+            tries = [(move.job_id, move.claim_no, *_tried(move)) for move in moves if move.job_id in states]
             connection.execute(self._try, self._tries.bind(tries))
         return states
 
 
-def _error(move: Move) -> str | None:
-    return None if move.state == models.SUCCESS else move.message or None
+def _tried(move: Move) -> tuple[str, str | None, str | None]:
+    return move.outcome, None if move.state == models.SUCCESS else move.message or None, move.traceback
 
 
 def _rows(moves: Sequence[Move]) -> list[tuple[Any, ...]]:
@@ -128,7 +158,7 @@ def _rows(moves: Sequence[Move]) -> list[tuple[Any, ...]]:
     return [
         (
             move.job_id, move.claim_no, move.message, move.delay, move.until, move.attempts, move.retries, move.snoozes,
-            move.rescues, _gives_way_to(move, newest),
+            move.rescues, _gives_way_to(move, newest), *_tried(move),
         )
         for move in moves
     ]  # fmt: skip

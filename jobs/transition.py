@@ -36,12 +36,12 @@ def finished(job: Job, verdict: Verdict, retry: Retry, *, dice: float | None = N
             wait = retry.wait(job.retries, dice=dice) if again else None
             if wait is None:
                 return Move(job_id, claim_no, print_, models.FAILURE, "failure", line, attempts=1, traceback=trace)
-            wait = wait if delay is None else delay
+            wait = bounded(wait if delay is None else delay)
             return Move(
                 job_id, claim_no, print_, models.QUEUED, "retry", line, delay=wait, attempts=1, retries=1, traceback=trace
             )
         case Snooze(when, reason):
-            delay, until = (0.0, when) if isinstance(when, datetime) else (float(when), None)
+            delay, until = (0.0, when) if isinstance(when, datetime) else (bounded(when), None)
             return Move(
                 job_id, claim_no, print_, models.QUEUED, "snooze", one_line(reason), delay, until, snoozes=1, traceback=trace
             )
@@ -62,6 +62,11 @@ def rescued(job_id: int, claim_no: int, fingerprint: str | None, rescues: int, *
         message = f"poison: {rescues + 1} workers died or went silent with this job in hand, the last one {worker}"
         return Move(job_id, claim_no, fingerprint, models.FAILURE, "rescued", message, rescues=1)
     return Move(job_id, claim_no, fingerprint, models.QUEUED, "rescued", f"rescued from {worker}", rescues=1)
+
+
+def bounded(seconds: float) -> float:
+    """Return a wait that every clock can hold."""
+    return float(min(seconds, LONGEST_WAIT))
 
 
 def one_line(text: str) -> str:

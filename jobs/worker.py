@@ -14,25 +14,38 @@ def _start_of(pid: int) -> str | None:
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
-        return None
+        # Where /proc hides the processes of others (hidepid), this is no proof.
+        return "-" if _exists(pid) else None
     # The second field is the program's name in parentheses and may hold spaces: count from the last parenthesis.
     fields = stat.rpartition(")")[2].split()
     # A zombie was killed and only waits for its parent to notice; it holds nothing any more.
     return None if fields[0] in "ZX" else fields[19]
 
 
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
 @cache
 def _host() -> str:
-    """Name the space in which a process id means one process: the host, and on Linux the PID namespace."""
+    """Name the space in which a process id means one process: the host, and on Linux its boot and the PID namespace."""
     try:
         space = str(Path("/proc/self/ns/pid").stat().st_ino)
+        # Copies of one machine share its name, and their first PID namespaces have one number.
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
     except OSError:
-        space = "-"
-    return f"{socket.gethostname()}:{space}"
+        space = boot = "-"
+    return f"{socket.gethostname()}:{boot}:{space}"
 
 
 def this_worker() -> str:
-    """Return the name of this process: host, PID namespace, process id and start time, with colons between."""
+    """Return the name of this process: host, boot, PID namespace, process id and start time, with colons between."""
     pid = os.getpid()
     return f"{_host()}:{pid}:{_start_of(pid)}"
 
@@ -49,14 +62,6 @@ def is_gone(worker: str) -> bool:
     if sys.platform == "win32":  # os.kill(pid, 0) ends a process there
         return False
     found = _start_of(int(process))
-    if found is None:
-        return True
     if found == "-":
-        try:
-            os.kill(int(process), 0)
-        except ProcessLookupError:
-            return True
-        except PermissionError:
-            return False
-        return False
+        return not _exists(int(process))
     return found != start

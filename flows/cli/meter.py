@@ -60,7 +60,12 @@ def line(name: str, progress: Progress) -> str:
         return f"{name}: {progress.worked:,} worked, {progress.failed:,} failed"
     pages = f"{progress.pages:,} page{'s' * (progress.pages != 1)}"
     listed = f"{pages}, {progress.listed:,} listed{'' if progress.listing_ended else ' so far'}"
-    return f"{name}: {listed}, {progress.worked:,} of {progress.queued:,} worked, {progress.failed:,} failed"
+    return f"{name}: {listed}, {progress.worked:,} of {_known(progress):,} worked, {progress.failed:,} failed"
+
+
+def _known(progress: Progress) -> int:
+    """Return how many jobs there are to work: those queued now, and those that an earlier run left, as they turn up."""
+    return max(progress.queued, progress.worked)
 
 
 @contextmanager
@@ -72,7 +77,7 @@ def _bar(name: str) -> Iterator[Callable[[Progress], None]]:
 
     columns = (
         TextColumn("{task.description}", markup=False),
-        BarColumn(),
+        BarColumn(bar_width=24),  # in 80 columns the numbers must not be cut
         TextColumn("{task.completed:,.0f}/{task.fields[of]}", markup=False),
         TextColumn("{task.fields[note]}", markup=False),
         TimeElapsedColumn(),
@@ -85,7 +90,8 @@ def _bar(name: str) -> Iterator[Callable[[Progress], None]]:
             notes = [f"listing, page {progress.pages:,}"] if progress.pages and not progress.listing_ended else []
             if progress.failed:
                 notes.append(f"{progress.failed:,} failed")
-            total, of = (progress.queued, f"{progress.queued:,}") if progress.queued else (None, "…")
+            known = _known(progress)
+            total, of = (known, f"{known:,}") if progress.queued else (None, "…")
             bars.update(task, completed=progress.worked, total=total, of=of, note=", ".join(notes))
 
         yield show

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flows.cli.answer import Answer, table
-from flows.cli.command import Command
+from flows.cli.command import Command, note
 from flows.cli.route import Route, find_route
 from flows.orchestration.applied import Applied
 
@@ -27,8 +27,10 @@ def up(port: int) -> Answer:
       syncs up
       syncs up --port 4300
     """
-    from flows.orchestration.server import up
+    from flows.orchestration.server import status, up
 
+    if not status().server:
+        note("starting Prefect, which takes some seconds")
     found = up(port)
     first = "started" if found.started else "runs already"
     lines = [f"Prefect {first}: {found.ui}"]

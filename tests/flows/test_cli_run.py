@@ -25,40 +25,16 @@ if TYPE_CHECKING:
     from tests.flows.conftest import Api, Project
 
 RUN_KEYS = [
-    "sync",
-    "client",
-    "state",
-    "pages",
-    "listed",
-    "queued",
-    "succeeded",
-    "unchanged",
-    "gone",
-    "failed",
-    "snoozed",
-    "pending",
-    "deleted",
-    "requests",
-    "seconds",
-    "stopped",
-    "paused_until",
-    "message",
-]
+    "sync", "client", "state", "pages", "listed", "queued", "succeeded", "unchanged", "gone", "failed", "snoozed", "pending",
+    "deleted", "requests", "seconds", "stopped", "paused_until", "message",
+]  # fmt: skip
 JOB_KEYS = [
-    "id",
-    "queue",
-    "client",
-    "type",
-    "key",
-    "state",
-    "attempts",
-    "retries",
-    "message",
-    "created_at",
-    "available_at",
-    "finished_at",
-]
-QUEUE_KEYS = ["queue", "clients", "queued", "delayed", "processing", "success", "failure", "paused_until", "oldest_seconds"]
+    "id", "queue", "client", "type", "key", "state", "attempts", "retries", "message",
+    "created_at", "available_at", "finished_at",
+]  # fmt: skip
+QUEUE_KEYS = [
+    "queue", "clients", "queued", "delayed", "processing", "success", "failure", "paused_until", "oldest_seconds",
+]  # fmt: skip
 HERE = "syncs: no Prefect server (`syncs up` starts one): running here, without Prefect\n"
 
 

@@ -86,7 +86,7 @@ def test_many_rows_keep_their_columns_together(store: JobStore) -> None:
     rows = Rows(store.db, {"a": "id", "b": "text", "c": "id"})
     sent = [(n, f"k{n}", n * 2) for n in range(10_000)]
     with store.db.read() as connection:
-        assert connection.execute(select(rows.a, rows.b, rows.c).order_by(rows.a), rows.bind(sent)).tuples().all() == sent
+        assert connection.execute(select(rows.a, rows.b, rows.c).order_by(rows.a), rows.bind(sent)).all() == sent
 
 
 def test_a_column_that_is_not_declared_is_an_error(store: JobStore) -> None:

@@ -1,0 +1,306 @@
+"""jobs.claim on both databases: who gets which job, and who gives it back."""
+
+import threading
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from kit import (
+    AT_ONCE,
+    ELSEWHERE,
+    LANE,
+    OTHER,
+    HandClock,
+    bring_forward,
+    change,
+    done,
+    enqueue,
+    expire,
+    finish,
+    outcomes,
+    query,
+    row,
+    run_python,
+    states,
+    take,
+    take_one,
+)
+
+from jobs import Failure, JobStore, Snooze
+from jobs.job import Lane
+
+SLOW = Lane("slow", "api", "api.slow")
+STRANGER = Lane("default", "other-api", "other.things")
+
+
+def test_a_claim_marks_the_job(store: JobStore) -> None:
+    """A claimed job is processing, names its worker and has a lease; the claim carries what the work needs."""
+    enqueue(store, ["a"])
+    job = take_one(store, lease=60)
+    assert (job.key, job.lane, job.payload, job.claim_no, job.attempt) == ("a", LANE, {"version": None, "data": None}, 1, 1)
+    detail = store.job(job.id)
+    assert (detail.job.state, detail.worker, detail.claim_no) == ("processing", ELSEWHERE, 1)
+    assert detail.lease_until is not None
+    assert 50 < (detail.lease_until - store.now()).total_seconds() <= 60
+    assert take(store) == []
+
+
+def test_order_is_priority_then_due_then_first_come(store: JobStore) -> None:
+    """Urgent first, then what is due longest, then what came first."""
+    enqueue(store, ["low-late", "low-early", "low-also-late"])
+    enqueue(store, ["high-late", "high-early"], priority=5)
+    enqueue(store, ["lowest"], priority=-1)
+    for key, second in (("low-late", 5), ("low-early", 1), ("low-also-late", 5), ("high-late", 9), ("high-early", 8), ("lowest", 0)):
+        change(store, f"UPDATE job SET available_at = '2020-01-01 00:00:0{second}.000000+00' WHERE key = :key", key=key)
+    expected = ["high-early", "high-late", "low-early", "low-late", "low-also-late", "lowest"]
+    assert [job.key for job in take(store, 3) + take(store, 3)] == expected
+
+
+def test_no_more_than_asked_for(store: JobStore) -> None:
+    """A claim takes at most n; of nothing it takes nothing."""
+    enqueue(store, range(10))
+    assert [len(take(store, n)) for n in (0, -1, 3, 100, 1)] == [0, 0, 3, 7, 0]
+    assert store.claim([], 5, worker=ELSEWHERE, lease=60) == []
+
+
+def test_delayed_jobs_wait(store: JobStore) -> None:
+    """A job is not claimed before its time, and is at its time."""
+    enqueue(store, ["a", "b"])
+    job = take_one(store)
+    assert finish(store, done(job, Snooze(3600))) == ["queued"]
+    assert [one.key for one in take(store)] == ["b"]
+    assert store.lane(LANE).delayed == 1
+    bring_forward(store)
+    assert [one.key for one in take(store)] == ["a"]
+
+
+def test_a_paused_client_waits_and_others_go_on(store: JobStore) -> None:
+    """The claim reads the pause; jobs stay queued, and nobody has to end the pause but the clock or a person."""
+    enqueue(store, ["a"])
+    enqueue(store, ["s"], STRANGER)
+    store.pause("api", None, cause="person", reason="maintenance", set_by="me")
+    assert [job.key for job in take(store, 10, LANE, STRANGER)] == ["s"]
+    assert take(store) == []
+    assert store.resume("api", by="me")
+    assert [job.key for job in take(store, 10, LANE, STRANGER)] == ["a"]
+
+
+def test_a_pause_ends_by_the_clock(store: JobStore) -> None:
+    """A pause whose end has come holds nothing back, though nobody ended it."""
+    enqueue(store, ["a"])
+    store.pause("api", store.now() + timedelta(hours=1), cause="asked", reason="", set_by="me")
+    assert take(store) == []
+    change(store, "UPDATE pause SET until = '2000-01-01 00:00:00.000000+00'")
+    assert store.paused("api") is None
+    assert len(take(store)) == 1
+    assert query(store, "SELECT ended_at FROM pause") == [{"ended_at": None}]
+
+
+def test_lanes_of_equal_priority_share(store: JobStore) -> None:
+    """A long lane does not hide a short one, in whichever order they are asked for."""
+    enqueue(store, range(50))
+    enqueue(store, ["x", "y"], OTHER)
+    assert Counter(job.lane for job in take(store, 10, OTHER, LANE)) == {OTHER: 2, LANE: 8}
+    enqueue(store, range(100, 150), OTHER)
+    assert Counter(job.lane for job in take(store, 10, LANE, OTHER)) == {LANE: 5, OTHER: 5}
+    assert Counter(job.lane for job in take(store, 3, LANE, OTHER)) == {LANE: 2, OTHER: 1}
+
+
+def test_priority_counts_across_lanes(store: JobStore) -> None:
+    """The lane whose first job is more urgent goes first."""
+    enqueue(store, range(20))
+    enqueue(store, ["x", "y"], OTHER, priority=1)
+    assert [job.key for job in take(store, 1, LANE, OTHER)] == ["x"]
+    assert Counter(job.lane for job in take(store, 5, LANE, OTHER)) == {OTHER: 1, LANE: 4}
+
+
+def test_suspects_are_claimed_apart(store: JobStore) -> None:
+    """What was in a dying worker's hands is not taken with the others."""
+    enqueue(store, range(5))
+    expire(store, *take(store, 2))
+    assert [job.key for job in take(store, suspects=True)] == []  # the look for expired leases came with the first claim
+    assert store.rescue(["default"]) == 2
+    assert [job.key for job in take(store)] == ["2", "3", "4"]
+    assert [job.key for job in take(store, 1, suspects=True)] == ["0"]
+    assert [(job.key, job.rescues) for job in take(store, suspects=True)] == [("1", 1)]
+
+
+def test_an_expired_lease_goes_back_with_the_next_claim(open_store: Any) -> None:
+    """Rescue is part of claiming: no leader, no restart; the attempt is written, and none is used (law 4)."""
+    store = open_store()
+    enqueue(store, ["a"])
+    job = take_one(store)
+    expire(store)
+    other = open_store()
+    (again,) = take(other, suspects=True, worker="elsewhere:4712:1:1")
+    assert (again.id, again.claim_no, again.attempts, again.rescues) == (job.id, 2, 0, 1)
+    assert outcomes(store, job.id) == ["rescued"]
+    assert store.job(job.id).attempts[0].worker == ELSEWHERE
+    assert finish(store, done(job)) == ["lost"]
+    assert finish(other, done(again)) == ["success"]
+
+
+def test_every_queue_is_looked_at(store: JobStore) -> None:
+    """A process that claims from two queues in turn rescues in both."""
+    enqueue(store, ["a"])
+    enqueue(store, ["s"], SLOW)
+    for lane in (LANE, SLOW):
+        change(store, "UPDATE job SET state = 'processing', worker = :w, lease_until = '2000-01-01 00:00:00.000000+00', claim_no = 1"
+               " WHERE queue = :q", q=lane.queue, w=ELSEWHERE)  # fmt: skip
+        assert len(take(store, 1, lane, suspects=True)) == 1
+
+
+def test_a_lease_that_runs_is_left_alone(store: JobStore) -> None:
+    """Another host's job is nobody's business before its lease has ended."""
+    enqueue(store, ["a"])
+    take_one(store, lease=60)
+    assert store.rescue(["default"]) == 0
+
+
+def test_jobs_of_a_dead_process_of_this_host_go_back_at_once(store: JobStore) -> None:
+    """A process that is known to be gone holds no lease, however long it runs."""
+    gone = run_python("from jobs.worker import this_worker; print(this_worker())").stdout.strip()
+    enqueue(store, ["a"])
+    job = take_one(store, worker=gone, lease=3600)
+    assert store.rescue(["default"]) == 1
+    assert row(store, job.id)["state"] == "queued"
+
+
+def test_a_job_that_takes_its_workers_along_is_poison(store: JobStore) -> None:
+    """After k rescues the job ends as a failure, though it has retries left."""
+    enqueue(store, ["a", "b"])
+    for rescue in range(1, 4):
+        (job,) = take(store, 1, suspects=rescue > 1)
+        expire(store)
+        assert store.rescue(["default"]) == 1
+        assert row(store, job.id)["rescues"] == rescue
+    found = row(store, job.id)
+    assert (found["state"], found["attempts"]) == ("failure", 0)
+    assert found["message"].startswith("poison: 3 workers died")
+    assert found["finished_at"] is not None
+    assert outcomes(store, job.id) == ["rescued"] * 3
+    assert [one.key for one in take(store)] == ["b"]
+
+
+def test_renew_returns_what_is_still_held(store: JobStore) -> None:
+    """One statement extends all leases; those of other claims, ended jobs and unknown ids are missing from the answer."""
+    enqueue(store, range(4))
+    held, lost, ended, stale = jobs = take(store, 4, lease=1)
+    assert len(jobs) == 4
+    finish(store, done(ended))
+    expire(store, lost)
+    store.rescue(["default"])
+    claims = [(stale.id, stale.claim_no + 1), (99_999, 1), (ended.id, 1), (lost.id, 1), (held.id, 1)]
+    assert store.renew(claims, lease=600) == {held.id}
+    assert store.renew([], lease=600) == set()
+    assert (store.job(held.id).lease_until - store.now()).total_seconds() > 590  # type: ignore[operator]  # it has one
+    assert (store.job(stale.id).lease_until - store.now()).total_seconds() <= 1  # type: ignore[operator]  # it has one
+
+
+def test_release_gives_back_without_an_attempt(store: JobStore) -> None:
+    """Unworked jobs are available at once; what is another's by now stays there."""
+    enqueue(store, ["a", "b"])
+    mine, lost = take(store, 2)
+    expire(store, lost)
+    store.rescue(["default"])
+    (new,) = take(store, suspects=True)
+    assert store.release([mine, lost], reason="shutting down") == 1
+    assert row(store, new.id)["state"] == "processing"
+    found = row(store, mine.id)
+    assert (found["state"], found["attempts"], found["message"]) == ("queued", 0, "shutting down")
+    assert outcomes(store, mine.id) == ["released"]
+    (again,) = take(store)
+    assert (again.id, again.claim_no) == (mine.id, 2)
+
+
+def test_sqlite_takes_its_time_from_the_clock_it_was_given(tmp_path: Any) -> None:
+    """An injected clock decides what is due and what has expired; a step back delays, and doubles nothing (T8)."""
+    clock = HandClock()
+    store = JobStore.open(f"sqlite:///{tmp_path}/a.db", clock=clock)
+    enqueue(store, ["a"])
+    assert store.now() == clock()
+    clock.forward(-600)
+    assert take(store) == []
+    clock.forward(600)
+    job = take_one(store, lease=60)
+    clock.forward(-600)
+    assert store.rescue(["default"]) == 0
+    clock.forward(600 + 59)
+    assert store.rescue(["default"]) == 0
+    clock.forward(2)
+    assert store.rescue(["default"]) == 1
+    assert finish(store, done(job)) == ["lost"]
+    assert finish(store, done(take_one(store, suspects=True), Snooze(clock() + timedelta(hours=1)))) == ["queued"]
+    clock.forward(3599)
+    assert take(store, suspects=True) == []
+    clock.forward(1)
+    assert take_one(store, suspects=True).key == "a"
+    store.close()
+
+
+def test_postgresql_asks_no_host_for_the_time(open_store: Any, dialect: str) -> None:
+    """The clock of a worker's host does not matter there: a wrong one neither claims early nor rescues (T8)."""
+    store = open_store(clock=HandClock())
+    enqueue(store, ["a"])
+    job = take_one(store, lease=60)
+    away = abs((store.now() - datetime.now(UTC)).total_seconds())
+    assert (away < 60) == (dialect == "postgresql")
+    other = open_store(clock=lambda: store.db.clock() + timedelta(minutes=10))
+    assert other.rescue(["default"]) == (dialect == "sqlite")
+    assert finish(store, done(job)) == ["success" if dialect == "postgresql" else "lost"]
+
+
+def test_eight_threads_share_four_thousand_jobs(store: JobStore) -> None:
+    """Each job is claimed and finished exactly once, however many claim at the same time."""
+    enqueue(store, range(4000))
+    seen: list[int] = []
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            while jobs := take(store, 50):
+                settled = store.finish([done(job) for job in jobs])
+                seen.extend(one.job.id for one in settled if one.state == "success")
+        except BaseException as error:  # noqa: BLE001  # the test must see it
+            errors.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert len(seen) == len(set(seen)) == 4000
+    assert states(store) == {"success": 4000}
+    assert query(store, "SELECT max(claim_no) AS n FROM job") == [{"n": 1}]
+
+
+def test_a_claim_takes_no_more_than_n_under_contention(store: JobStore) -> None:
+    """The limit holds while others claim, too."""
+    enqueue(store, range(600))
+    sizes: list[int] = []
+
+    def work() -> None:
+        while jobs := take(store, 7):
+            sizes.append(len(jobs))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert max(sizes) <= 7
+    assert sum(sizes) == 600
+
+
+@pytest.mark.parametrize("retry", [AT_ONCE])
+def test_a_retry_is_claimed_again_with_the_next_number(store: JobStore, retry: Any) -> None:
+    """Each claim has its own number, and the retry knows what went before."""
+    enqueue(store, ["a"])
+    for number in range(1, 5):
+        job = take_one(store)
+        assert (job.claim_no, job.attempts, job.retries) == (number, number - 1, number - 1)
+        state = finish(store, done(job, Failure("no"), retry=retry))
+        assert state == ["queued" if number < 4 else "failure"]
+    assert outcomes(store, job.id) == ["retry", "retry", "retry", "failure"]

@@ -1,0 +1,265 @@
+"""The whole of the Prefect half against a real server and a real worker: one server for all of these tests, and the last ones end it."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from .conftest import PAYLOAD, ROOT, TOKEN, Project, free_port, make_project, until
+
+FINAL = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
+
+
+def _ended(project: Project, run_id: str, *, seconds: float = 30) -> dict[str, Any]:
+    def look() -> dict[str, Any] | None:
+        run = project.run(run_id)
+        return run if run["state_type"] in FINAL else None
+
+    found: dict[str, Any] = until(look, seconds=seconds)
+    return found
+
+
+def _rows(artifact: dict[str, Any]) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads(artifact["data"])
+    return rows
+
+
+def test_two_ups_at_once_start_one_server(project: Project, both_ups: list[dict[str, Any]]) -> None:
+    """The second `up` waits for the first, finds its work done, and says so."""
+    assert sorted(said["started"] for said in both_ups) == [False, True]
+    assert both_ups[0]["server_pid"] == both_ups[1]["server_pid"]
+    second = next(said for said in both_ups if not said["started"])
+    assert {each["change"] for each in second["applied"]} == {"unchanged"}
+    assert len(project.find("automations")) == 1
+
+
+def test_server_is_for_this_machine_only(project: Project) -> None:
+    """It listens on 127.0.0.1, and allows no other page's script to drive it."""
+    status = project.syncs("status")
+    listening = [
+        each.laddr.ip for each in psutil.Process(status["server_pid"]).net_connections("inet") if each.status == "LISTEN"
+    ]
+    assert set(listening) == {"127.0.0.1"}
+    answer = httpx.get(f"{project.url}/flow_runs/count", headers={"Origin": "http://elsewhere.example"})
+    assert "access-control-allow-origin" not in answer.headers
+    own = httpx.get(f"{project.url}/health", headers={"Origin": f"http://localhost:{project.port}"})
+    assert own.headers["access-control-allow-origin"] == f"http://localhost:{project.port}"
+
+
+def test_another_project_gets_a_clear_word_about_the_port(project: Project, api_url: str, tmp_path: Path) -> None:
+    """A taken port is one line that names it and a free one, and exit code 2."""
+    other = make_project(tmp_path, api_url)
+    process = other.start("up", "--port", str(project.port))
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert err.count("\n") == 1
+    assert f"port {project.port}" in err
+    assert "syncs up --port" in err
+
+
+def test_deployments_are_what_the_file_says(project: Project) -> None:
+    """Schedules have a zone, each client a queue, each deployment a limit of one that turns the second away."""
+    found = {each["name"]: each for each in project.find("deployments")}
+    assert set(found) == {"languages", "sync", "work", "maintain"}
+    schedules = {name: (s["schedule"]["timezone"], s["active"]) for name, each in found.items() for s in each["schedules"]}
+    assert schedules == {
+        "languages": ("Europe/Berlin", False),
+        "work": ("Europe/Berlin", True),
+        "maintain": ("Europe/Berlin", True),
+    }
+    assert found["languages"]["work_queue_name"] == "languages"
+    assert found["languages"]["parameters"] == {"name": "languages"}
+    assert {each["concurrency_options"]["collision_strategy"] for each in found.values()} == {"CANCEL_NEW"}
+    assert {each["global_concurrency_limit"]["limit"] for each in found.values()} == {1}
+    queues = {each["name"] for each in project.find("work_queues")}
+    assert {"languages", "tiny", "faulty", "slow"} <= queues
+
+
+def test_schedules_make_runs(project: Project) -> None:
+    """The server's scheduler works: it does not with SQLAlchemy 2.1, and then says so only in its log."""
+    active = {"deployments": {"name": {"any_": ["work"]}}, "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
+    until(lambda: project.find("flow_runs", **active), seconds=20)
+
+
+def test_deploy_all_asks_nothing_and_setup_repairs_nothing(project: Project) -> None:
+    """`prefect deploy --all` works unasked; what a person switched off in the UI stays off through `up` and `setup`."""
+    project.prefect("--no-prompt", "deploy", "--all")
+    project.syncs("setup")
+    work = next(each for each in project.find("deployments") if each["name"] == "work")
+    schedule = f"{project.url}/deployments/{work['id']}/schedules/{work['schedules'][0]['id']}"
+    assert httpx.patch(schedule, json={"active": False}).is_success
+    [zombie] = project.find("automations")
+    httpx.patch(f"{project.url}/automations/{zombie['id']}", json={"enabled": False})
+    applied = [*project.syncs("up")["applied"], *project.syncs("setup")["applied"]]
+    assert {each["change"] for each in applied} == {"unchanged"}
+    work = next(each for each in project.find("deployments") if each["name"] == "work")
+    assert not work["schedules"][0]["active"]
+    [zombie] = project.find("automations")
+    assert not zombie["enabled"]
+
+
+def test_worker_runs_what_a_person_starts(project: Project) -> None:
+    """`prefect deployment run sync/sync -p name=…` completes, and names, logs, artifacts and states say what happened."""
+    run_id = project.deploy_run("sync/sync", "-p", "name=faulty.things")
+    run = _ended(project, run_id)
+    assert (run["name"], run["state_name"], run["state"]["message"]) == ("faulty.things", "Completed", "2 of 30 failed")
+
+    tasks = until(lambda: (found := project.task_runs(run_id)) and len(found) == 33 and found)
+    assert {"page 1", "page 2", "page 3", "faulty-10", "faulty-39"} <= set(tasks)
+    assert tasks["page 1"]["state_type"] == "COMPLETED"
+    failed = {name: each["state"]["message"] for name, each in tasks.items() if each["state_type"] == "FAILED"}
+    assert set(failed) == {"faulty-17", "faulty-23"}
+    assert all("422" in message for message in failed.values())
+
+    artifacts = project.artifacts(run_id)
+    assert set(artifacts) == {"faulty-things-progress", "faulty-things-summary", "faulty-things-failures"}
+    progress = artifacts["faulty-things-progress"]
+    assert (progress["data"], progress["description"]) == (100, "faulty.things: 30 of 30 entities, 2 failed")
+    summary = {row["what"]: row["value"] for row in _rows(artifacts["faulty-things-summary"])}
+    assert (summary["listed"], summary["succeeded"], summary["failed"], summary["pages"]) == ("30", "28", "2", "3")
+    assert summary["listing ended because"] == "it was complete"
+    assert {row["entity"] for row in _rows(artifacts["faulty-things-failures"])} == {"faulty-17", "faulty-23"}
+
+    logs = [each["message"] for each in project.find("logs", logs={"flow_run_id": {"any_": [run_id]}}, limit=200)]
+    assert "Sync faulty.things of client faulty begins" in logs
+    assert sum(message.startswith("Entity faulty-") for message in logs) == 2
+    assert not any("task run" in message.lower() for message in logs)
+
+
+def test_second_start_ends_and_cancelling_is_clean(project: Project) -> None:
+    """A second start while one runs is cancelled; cancelling the first one puts its jobs back."""
+    first = project.deploy_run("sync/sync", "-p", "name=slow.things")
+    until(lambda: project.run(first)["state_type"] == "RUNNING")
+    second = _ended(project, project.deploy_run("sync/sync", "-p", "name=tiny.good"))
+    assert second["state_name"] == "Cancelled"
+    assert "limit reached" in second["state"]["message"]
+
+    key = "slow-things-progress"
+    until(lambda: project.find("artifacts", artifacts={"key": {"any_": [key]}}))
+    moving = project.find("artifacts", artifacts={"key": {"any_": [key]}})[0]["description"]
+    assert "of" in moving
+    project.prefect("flow-run", "cancel", first)
+    assert _ended(project, first)["state_name"] == "Cancelled"
+    queues = {each["queue"]: each for each in project.syncs("queues")}
+    assert queues["slow"]["processing"] == 0
+    assert queues["slow"]["queued"] > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "state", "text", "code"),
+    [
+        ("tiny.good", ("COMPLETED", "Completed"), "30 succeeded", 0),
+        ("closed.things", ("COMPLETED", "Paused"), "Paused until", 0),
+        ("broken.things", ("FAILED", "Failed"), "400", 1),
+    ],
+)
+def test_run_here_is_shown_there(project: Project, name: str, state: tuple[str, str], text: str, code: int) -> None:
+    """`syncs run` with a server up is a flow run of its own process: one JSON document, and a final state that says it."""
+    process = project.start("run", name, "--json")
+    out, err = process.communicate(timeout=60)
+    document = json.loads(out)
+    assert process.returncode == code, err
+    assert document["sync"] == name
+    run = project.newest_run(name)
+    assert (run["state_type"], run["state_name"]) == state
+    assert text in run["state"]["message"]
+    assert "Paused until" not in run["state"]["message"].removeprefix("Paused until")
+    assert "prefect" not in err.lower(), "Prefect's own log lines belong on the server"
+    assert f"{name.replace('.', '-')}-summary" in project.artifacts(run["id"])
+
+
+def test_run_here_is_the_same_as_without_prefect(project: Project, api_url: str, tmp_path: Path) -> None:
+    """The engine's result comes back through Prefect unchanged."""
+    through = project.syncs("run", "tiny.good", "--full")
+    alone = make_project(tmp_path, api_url)
+    alone.syncs("run", "tiny.good")
+    straight = alone.syncs("run", "tiny.good", "--full")
+    assert {**through, "seconds": 0} == {**straight, "seconds": 0}
+
+
+def test_unknown_name_makes_no_flow_run(project: Project) -> None:
+    """By hand it is exit code 2 and nothing on the server; a worker's run fails and says the name."""
+    before = httpx.post(f"{project.url}/flow_runs/count", json={"flow_runs": {"name": {"any_": ["no.such"]}}}).json()
+    assert project.start("run", "no.such").wait(timeout=30) == 2
+    assert httpx.post(f"{project.url}/flow_runs/count", json={"flow_runs": {"name": {"any_": ["no.such"]}}}).json() == before
+    run = _ended(project, project.deploy_run("sync/sync", "-p", "name=no.such"))
+    assert run["state_type"] == "FAILED"
+    assert "'no.such'" in run["state"]["message"]
+
+
+def test_ctrl_c_ends_a_run_and_says_so(project: Project) -> None:
+    """A run that is stopped at the terminal is Cancelled on the server, with what it had done."""
+    process = project.start("run", "slow.things", "--json")
+    until(lambda: project.newest_run("slow.things")["state_type"] == "RUNNING")
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    run = project.newest_run("slow.things")
+    assert run["state_name"] == "Cancelled"
+    assert "left for later" in run["state"]["message"]
+    assert json.loads(out)["pending"] > 0
+
+
+def test_work_and_maintain_run(project: Project) -> None:
+    """The flows behind the schedules end well and say what they did."""
+    work = project.deploy_run("work/work", "-p", 'queues=["tiny"]')
+    maintain = project.deploy_run("maintain/maintain")
+    found = _ended(project, work)
+    assert (found["name"], found["state_type"], found["state"]["message"]) == ("tiny", "COMPLETED", "nothing was due")
+    found = _ended(project, maintain)
+    assert (found["name"], found["state_type"]) == ("maintain", "COMPLETED")
+
+
+def test_prefect_keeps_no_secret_and_no_payload(project: Project) -> None:
+    """Neither the token nor a record stands anywhere in Prefect's database or logs."""
+    files = [path for path in project.home.rglob("*") if path.is_file() and path.stat().st_size]
+    assert any(path.name.startswith("prefect.db") for path in files)
+    for text in (TOKEN, PAYLOAD):
+        assert [path for path in files if text.encode() in path.read_bytes()] == []
+
+
+def test_dead_server_loses_no_work_and_up_repairs(project: Project) -> None:
+    """A server killed in the middle of a run changes nothing about its result; the next `up` notices and starts another."""
+    process = project.start("run", "slow.things", "--json")
+    until(lambda: project.newest_run("slow.things")["state_type"] == "RUNNING")
+    dead = project.syncs("status")["server_pid"]
+    os.kill(dead, signal.SIGKILL)
+    out, err = process.communicate(timeout=80)
+    document = json.loads(out)
+    assert (process.returncode, document["state"], document["pending"]) == (0, "success", 0), err
+    assert "Prefect does not show this run whole" in err
+    assert not project.syncs("status")["server"]
+    again = project.syncs("up", "--port", str(project.port))
+    assert again["started"]
+    assert again["server_pid"] != dead
+
+
+def test_down_ends_everything_and_leaves_no_run_running(project: Project) -> None:
+    """Runs in hand put their jobs back and get a final state, then worker and server end; a second `down` finds nothing."""
+    run_id = project.deploy_run("sync/sync", "-p", "name=slow.things", "-p", "full=true")
+    until(lambda: project.run(run_id)["state_type"] == "RUNNING")
+    status = project.syncs("status")
+    assert project.syncs("down") == {"stopped": ["worker", "server"]}
+    assert not psutil.pid_exists(status["server_pid"])
+    assert not psutil.pid_exists(status["worker_pid"])
+    assert not (project.home / "syncs-up.json").exists()
+    assert project.syncs("down") == {"stopped": []}
+    queues = {each["queue"]: each for each in project.syncs("queues")}
+    assert queues["slow"]["processing"] == 0
+    assert project.syncs("up", "--port", str(project.port))["started"]
+    assert project.run(run_id)["state_type"] in ("CANCELLED", "CRASHED")
+
+
+def test_broken_deployment_file_is_one_line(project: Project, api_url: str, tmp_path: Path) -> None:
+    """`setup` names the file that `prefect deploy` refuses, and exits with 2."""
+    text = (ROOT / "prefect.yaml").read_text().replace("runs.py:maintain", "runs.py:no_such_flow")
+    (tmp_path / "prefect.yaml").write_text(text)
+    (tmp_path / "flows").symlink_to(ROOT / "flows")
+    assert free_port() != project.port
