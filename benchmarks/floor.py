@@ -1,4 +1,4 @@
-"""The floor: the lease table that a good engineer writes by hand in sixty lines, for the standard library's sqlite3 and for psycopg.
+"""The floor: the lease table that a good engineer writes by hand in sixty lines, with sqlite3 and with psycopg.
 
 Claim, lease and unique-fingerprint indexes; every finish fenced by state and claim number. No attempts, no pauses, no records, no
 retries: what the store does beyond this is what the ratio to it pays for. Knows nothing of the project.
@@ -20,8 +20,8 @@ LEASE = 60.0
 
 _COLUMNS = """
     queue TEXT NOT NULL, state TEXT NOT NULL DEFAULT 'queued', priority INTEGER NOT NULL DEFAULT 0, available_at {time} NOT NULL,
-    created_at {time} NOT NULL, fingerprint TEXT NOT NULL, payload TEXT NOT NULL, claim_no INTEGER NOT NULL DEFAULT 0, worker TEXT,
-    lease_until {time}, finished_at {time}, attempts INTEGER NOT NULL DEFAULT 0, message TEXT NOT NULL DEFAULT ''
+    created_at {time} NOT NULL, fingerprint TEXT NOT NULL, payload TEXT NOT NULL, claim_no INTEGER NOT NULL DEFAULT 0,
+    worker TEXT, lease_until {time}, finished_at {time}, attempts INTEGER NOT NULL DEFAULT 0, message TEXT NOT NULL DEFAULT ''
 """
 _INDEXES = (
     "CREATE INDEX floor_ready ON floor (queue, priority DESC, available_at, id) WHERE state = 'queued'",
@@ -117,7 +117,9 @@ class PostgresFloor:
         self._db = psycopg.connect(url, autocommit=True, prepare_threshold=1)
         exists = self._db.execute("SELECT to_regclass('floor') IS NOT NULL").fetchone()
         if exists == (False,):
-            self._run(f"CREATE TABLE floor (id BIGSERIAL PRIMARY KEY, {_COLUMNS.format(time='timestamptz')}) WITH (fillfactor = 80)")
+            self._run(
+                f"CREATE TABLE floor (id BIGSERIAL PRIMARY KEY, {_COLUMNS.format(time='timestamptz')}) WITH (fillfactor = 80)"
+            )
             for index in _INDEXES:
                 self._run(index)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from benchmarks.floor import payload
 from jobs import Retry, Success
-from jobs.job import Done, Lane, Verdict
+from jobs.job import Content, Done, Lane, Verdict
 from jobs.listing import Item, ListingClaim
 from jobs.store import JobStore
 from jobs.worker import this_worker
@@ -50,9 +50,17 @@ def drain(url: str, *, n: int, batch: int) -> dict[str, float]:
     return {"enqueue": n / filled, "drain": n / seconds}
 
 
-def enqueue(url: str, *, n: int, page: int) -> dict[str, float]:
-    """Return the speed of enqueuing new entities with their fingerprints, in entities per second."""
+def pages(url: str, *, n: int, page: int) -> dict[str, float]:
+    """List `n` new entities in pages, work them, list them again: entities enqueued, and found unchanged, per second."""
     store = JobStore.open(url)
-    seconds, _ = _fill(store, n, page)
+    filled, claim = _fill(store, n, page)
+    store.complete_listing(claim)
+    store.release_listing(claim)
+    me = this_worker()
+    while claimed := store.claim([LANE], 500, worker=me, lease=60):
+        store.finish([Done(job, _DONE, _RETRY, Content(job.payload["version"], "0" * 32, "{}")) for job in claimed])
+    again, _ = _fill(store, n, page)
+    left = store.lane(LANE)
     store.close()
-    return {"enqueue": n / seconds}
+    assert left.due == 0, f"{left.due} of {n} entities were not found unchanged"
+    return {"enqueue": n / filled, "unchanged": n / again}

@@ -118,8 +118,8 @@ class _Run:
                 self.worker, self.halt,
             )  # fmt: skip
             lister = Lister(
-                self.sync, self.store, claim, self.lane, entity_work.connect, entity_work.judge, entity_work.judge_page, _Waking(self.tracker, self._wake),
-                self.progress, self.full, self.limit, lambda: self._lists_on(hands),
+                self.sync, self.store, claim, self.lane, entity_work.connect, entity_work.judge, entity_work.judge_page,
+                _Waking(self.tracker, self._wake), self.progress, self.full, self.limit, lambda: self._lists_on(hands),
             )  # fmt: skip
             threads = [threading.Thread(target=self._guard, args=(lambda: self._list(lister),), name="syncs-list")]
             threads += [
@@ -204,6 +204,11 @@ class _Run:
         while self._goes_on(hands):
             # Asked before the claim: a page stored in between must not be missed.
             last_look = self.progress.listing_ended
+            if hands.in_doubt(self.sync.id):
+                # The other batch is about to tell; what is claimed now would only go back.
+                with self.news:
+                    self.news.wait(POLL)
+                continue
             jobs, single = claimer.claim(self.sync.batch)
             if jobs:
                 (hands.entities if single else hands.batch)(jobs)

@@ -1,7 +1,7 @@
 """Working one entity: fetch it, judge what came, and say what a finish would store. Knows no batch and no thread."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from clients import Entity, LoopError
@@ -33,7 +33,7 @@ class EntityWork:
         entity = entity_of(job)
         found = attempt(lambda: self._fetch(entity), self.judge)
         if isinstance(found, (Verdict, *OUTCOMES)):
-            return self._done(job, entity, verdict_of(found))
+            return self._done(job, entity, self._masked(verdict_of(found)))
         content = attempt(lambda: self._content(entity, found), self.judge)
         if isinstance(content, Verdict):
             return self._done(job, entity, content)
@@ -52,6 +52,14 @@ class EntityWork:
         if isinstance(error, LoopError):
             raise error
         return self.judge(error)
+
+    def _masked(self, verdict: Verdict) -> Verdict:
+        """Mask what a `fetch` says in an outcome of its own."""
+        for name in ("message", "reason"):
+            text = getattr(verdict.outcome, name, "")
+            if text and (clean := self.mask(text)) != text:
+                return verdict._replace(outcome=replace(verdict.outcome, **{name: clean}))
+        return verdict
 
     def _fetch(self, entity: Entity) -> Any:
         if self.sync.fetch is None:

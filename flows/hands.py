@@ -42,7 +42,10 @@ class Hands:
     stop: threading.Event
     #: Clients that were paused while we worked: what is not begun goes back.
     paused: dict[str, Pausing] = field(default_factory=dict)
-    _troubled: set[str] = field(default_factory=set)
+    #: Clients that this process knows to be well; what an earlier one noted of the others may still have to be forgotten.
+    _well: set[str] = field(default_factory=set)
+    #: Generic errors in a row by client, until the store has heard of them.
+    _row: dict[str, int] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def batch(self, jobs: Sequence[Job]) -> None:
@@ -65,15 +68,33 @@ class Hands:
         return self._finish(self._fetch(jobs))
 
     def _fetch(self, jobs: Sequence[Job]) -> list[Done]:
-        if len(jobs) == 1:
-            return [self.works[job.lane.type].work(job) for job in jobs if self._goes_on(job)]
         dones: list[Done] = []
-        self._spread(jobs, lambda job: dones.append(self.works[job.lane.type].work(job)))
+
+        def one(job: Job) -> None:
+            done = self.works[job.lane.type].work(job)
+            dones.append(done)
+            self._notice(done)
+
+        if len(jobs) > 1:
+            self._spread(jobs, one)
+        elif self._goes_on(jobs[0]):
+            one(jobs[0])
+        else:
+            self._release(jobs)
         return dones
+
+    def _notice(self, done: Done) -> None:
+        """Look at an answer at once: a client that must be left alone gets no further request of the batch."""
+        client, outcome = done.job.lane.client, done.verdict.outcome
+        if isinstance(outcome, Pause):
+            self._pause(done.job, outcome, done.verdict.cause)
+        elif not isinstance(outcome, Snooze):
+            self._row[client] = self._row.get(client, 0) + 1 if done.verdict.trouble else 0
 
     def _spread(self, jobs: Sequence[Job], work: Callable[[Job], None]) -> None:
         """Work jobs on the shared threads; release those that are not begun when a stop or a pause comes."""
         waiting = deque(jobs)
+        left: list[Job] = []
 
         def drain() -> None:
             while True:
@@ -81,43 +102,53 @@ class Hands:
                     job = waiting.popleft()
                 except IndexError:
                     return
-                if not self._goes_on(job):
-                    waiting.appendleft(job)
-                    return
-                work(job)
+                if self._goes_on(job):
+                    work(job)
+                else:
+                    left.append(job)
 
         futures = [self.pool.submit(drain) for _ in range(min(self.concurrency, len(jobs)))]
         wait(futures)
-        if waiting:
-            self.store.release(list(waiting), reason="the worker stopped before its turn")
+        self._release([*left, *waiting])
         for future in futures:
             future.result()
 
+    def _release(self, jobs: Sequence[Job]) -> None:
+        if jobs:
+            self.store.release(jobs, reason="the worker stopped before its turn")
+
     def _goes_on(self, job: Job) -> bool:
-        return not (self.stop.is_set() or job.lane.client in self.paused or self.keeper.is_lost(job))
+        if self.stop.is_set() or job.lane.client in self.paused or self.keeper.is_lost(job):
+            return False
+        return not self.in_doubt(job.lane.type)
+
+    def in_doubt(self, type: str) -> bool:
+        """Tell whether a client seems to be in trouble, while the store has not decided yet whether that is a pause."""
+        client = self.works[type].sync.client
+        return self._row.get(client.id, 0) >= client.pause.after
 
     def _finish(self, dones: Sequence[Done]) -> list[Settled]:
         if not dones:
             return []
-        # The pause first: a job that goes back is available at once, and nobody may claim it in between.
-        for done in dones:
-            if isinstance(done.verdict.outcome, Pause):
-                self._pause(done)
         settled = self.store.finish(dones)
+        for one in settled:
+            # What a save made of a success.
+            if isinstance(one.verdict.outcome, Pause):
+                self._pause(one.job, one.verdict.outcome, one.verdict.cause)
         self._hear(settled)
         with self._lock:
             _count(self.progress, settled)
         self.tracker.progress(self.progress)
         return settled
 
-    def _pause(self, done: Done) -> None:
-        outcome = done.verdict.outcome
-        assert isinstance(outcome, Pause)
-        client = done.job.lane.client
-        if client not in self.paused:
-            self.paused[client] = self.store.pause(
-                client, outcome.when, cause=done.verdict.cause, reason=outcome.reason, set_by=self.worker
-            )
+    def _pause(self, job: Job, outcome: Pause, cause: str) -> None:
+        """Pause a client, before its job is finished: a job that goes back is available at once, and nobody may claim it."""
+        client = job.lane.client
+        with self._lock:
+            if client not in self.paused:
+                self.paused[client] = self.store.pause(
+                    client, outcome.when, cause=cause, reason=outcome.reason, set_by=self.worker
+                )
 
     def _hear(self, settled: Sequence[Settled]) -> None:
         """Tell the store how each client answered; it decides whether trouble adds up to a pause."""
@@ -128,9 +159,9 @@ class Hands:
         for client, ones in answers.items():
             troubles = [one.verdict.trouble for one in ones]
             # A client that was well and is well needs no note; this is the common case and costs nothing.
-            if not any(troubles) and client not in self._troubled:
+            if not any(troubles) and client in self._well:
                 continue
-            (self._troubled.add if troubles[-1] else self._troubled.discard)(client)
+            (self._well.discard if troubles[-1] else self._well.add)(client)
             policy = self.works[ones[0].job.lane.type].sync.client.pause
             reason = next((_reason(one) for one in reversed(ones) if one.verdict.trouble), "")
             pausing = self.store.hear(
@@ -138,6 +169,7 @@ class Hands:
             )
             if pausing is not None:
                 self.paused[client] = pausing
+            self._row[client] = 0
 
 
 def _name(job: Job) -> str:

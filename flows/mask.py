@@ -1,6 +1,10 @@
 """Taking a client's secrets out of texts that are kept or shown (law 9)."""
 
+from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import quote, quote_plus
+
+from pydantic import BaseModel
 
 SHORTEST = 4
 """Characters; a shorter secret would blank half of every message."""
@@ -14,16 +18,30 @@ class Mask:
     """
 
     def __init__(self, settings: Any = None) -> None:
-        found = {
-            value.get_secret_value()
-            for value in (dict(settings).values() if settings is not None else ())
-            if hasattr(value, "get_secret_value")
-        }
+        found = {form for secret in _secrets(settings) for form in _forms(secret) if len(secret) >= SHORTEST}
         # The longest first: one secret may be a part of another.
-        self._secrets = sorted((str(one) for one in found if len(str(one)) >= SHORTEST), key=len, reverse=True)
+        self._secrets = sorted(found, key=len, reverse=True)
 
     def __call__(self, text: str) -> str:
         """Return the text without the secrets."""
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return text
+
+
+def _secrets(value: Any) -> Iterator[str]:
+    """Yield every secret in a settings object, at any depth."""
+    if hasattr(value, "get_secret_value"):
+        secret = value.get_secret_value()
+        yield secret.decode(errors="replace") if isinstance(secret, bytes) else str(secret)
+    elif isinstance(value, BaseModel | Mapping):
+        for _, inner in value.items() if isinstance(value, Mapping) else value:
+            yield from _secrets(inner)
+    elif isinstance(value, list | tuple | set | frozenset):
+        for inner in value:
+            yield from _secrets(inner)
+
+
+def _forms(secret: str) -> set[str]:
+    """Return a secret as texts show it: as it is, in a URL, and in the repr of a string."""
+    return {secret, quote(secret), quote(secret, safe=""), quote_plus(secret), repr(secret)[1:-1]}

@@ -1,6 +1,7 @@
 """A dry run: list and compare, write nothing. Knows no job."""
 
 import threading
+from functools import partial
 
 from clients import LoopError
 from flows.declaration import Sync
@@ -8,6 +9,7 @@ from flows.entity import EntityWork
 from flows.lister import Ended, ended_by, items_of
 from flows.tracker import Progress, Tracker
 from flows.verdict import attempt
+from jobs import PayloadError
 from jobs.job import Verdict
 from jobs.store import JobStore
 
@@ -46,11 +48,14 @@ def preview(
             return Ended("end", "dry run: nothing was written")
         if isinstance(page, Verdict):
             return ended_by(page)
-        found = attempt(partial(_items, page, sync), work.judge)
+        found = attempt(partial(items_of, page), work.judge)
         if isinstance(found, Verdict):
             return ended_by(found)
         items = found[: None if limit is None else limit - progress.listed]
-        seen = store.preview(sync.id, items, item_is_record=sync.fetch is None)
+        try:
+            seen = store.preview(sync.id, items, item_is_record=sync.fetch is None)
+        except PayloadError as error:
+            return ended_by(work.judge(error))
         progress.pages += 1
         progress.listed += seen.listed
         progress.queued += seen.listed if full else seen.queued

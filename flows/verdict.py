@@ -30,8 +30,8 @@ def judge(error: Exception, *, policy: PausePolicy, retry_on: tuple[type[BaseExc
         case RateLimitedError():
             seconds = policy.duration(0) if error.retry_after is None else error.retry_after
             return Verdict(Pause(seconds, text), cause="asked")
-        case AuthRefusedError() if status is None:
-            return Verdict(Pause(policy.enforced.get(401), text), cause="enforced")
+        case AuthRefusedError() if status is None and 401 in policy.enforced:
+            return Verdict(Pause(policy.enforced[401], text), cause="enforced")
         case ClientError() if status is not None and status in policy.enforced:
             return Verdict(Pause(policy.enforced[status], text), cause="enforced")
         case GoneError():

@@ -34,7 +34,7 @@ class Claims:
         self._claim = {suspects: self._claim_statement(suspects) for suspects in (False, True)}
         self._head = self._head_statement()
         self._renewed = renewed = Rows(db, {"id": "id", "claim_no": "int"})
-        self._renew = update(job).where(held(renewed)).values(lease_until=db.from_now("lease")).returning(job.c.id)
+        self._renew = self._renew_statement(renewed)
         self._workers = select(job.c.worker).distinct().where(job.c.state == PROCESSING, job.c.queue == bindparam("queue"))
         self._expired = (
             select(job.c.id, job.c.claim_no, job.c.fingerprint, job.c.rescues, job.c.worker)
@@ -91,6 +91,17 @@ class Claims:
                 job.c.generation, job.c.claim_no, job.c.attempts, job.c.retries, job.c.rescues,
             )
         )  # fmt: skip
+
+    def _renew_statement(self, claims: Rows) -> Any:
+        extend = update(job).values(lease_until=self._db.from_now("lease"))
+        if self._db.dialect == "sqlite":
+            return extend.where(held(claims)).returning(job.c.id)
+        # A renewal waits for nobody, so that it cannot wait crosswise with the finish of the same rows. What another transaction
+        # has in hand counts as held: it is being finished here, or rescued, which the next renewal tells.
+        found = select(job.c.id).join_from(claims.table, job, held(claims))
+        free = found.with_for_update(of=job, skip_locked=True).cte("free").prefix_with("MATERIALIZED")
+        extended = extend.where(job.c.id.in_(select(free.c.id))).returning(job.c.id).cte("extended")
+        return found.add_cte(extended)
 
     def _head_statement(self) -> Any:
         return (

@@ -36,7 +36,7 @@ def _parse(url: str) -> URL:
         raise DatabaseUrlError(f"SYNCS_DATABASE_URL names {backend}; sync-clients runs on sqlite and postgresql")
     if backend == "postgresql":
         return parsed.set(drivername="postgresql+psycopg")
-    if not parsed.database or parsed.database == ":memory:" or "mode=memory" in str(parsed.query):
+    if not parsed.database or ":memory:" in parsed.database or parsed.query.get("mode") == "memory":
         raise DatabaseUrlError(
             "SYNCS_DATABASE_URL names an in-memory SQLite database; jobs must outlive the process, name a file"
         )

@@ -31,8 +31,11 @@ def encode(value: Any, *, sort: bool = False) -> bytes:
 _BIG = re.compile(r"\d{19}")
 
 
-def decode(text: str | bytes) -> Any:
+def decode(text: str | bytes | float) -> Any:
     """Return the value of JSON text, whole numbers of any size included."""
+    if isinstance(text, int | float):
+        # SQLite keeps a document that is nothing but a number as that number.
+        return text
     # orjson reads a number beyond 64 bits as a float, without a word.
     if _BIG.search(text if isinstance(text, str) else text.decode()):
         return json.loads(text)

@@ -12,6 +12,7 @@ from jobs.clock import UTCDateTime
 from jobs.contention import again
 from jobs.database import Database
 from jobs.models import client, pause
+from jobs.transition import bounded
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,7 @@ class Pauses:
         if when is None or isinstance(when, datetime):
             connection.execute(self._pause_until, {**values, "b_until": when})
         else:
-            connection.execute(self._pause_for, {**values, "seconds": when})
+            connection.execute(self._pause_for, {**values, "seconds": bounded(when)})
         connection.execute(self._count, {"b_client": client_id})
         current = select(pause).where(pause.c.client == client_id, pause.c.ended_at.is_(None))
         now = connection.execute(current).one()
@@ -155,6 +156,9 @@ class Pauses:
         with self._db.write() as connection:
             connection.execute(self._open, {"b_client": client_id})
             row = connection.execute(self._mood, {"b_client": client_id}).one()
+            if connection.execute(self._current, {"b_client": client_id}).one_or_none() is not None:
+                # These answers were under way when the pause began; they are part of its cause, and no reason for a longer one.
+                return None
             mood, pausing = after_answers(Mood(row.errors, row.level), troubles, after=after)
             level = mood.level + 1 if pausing else mood.level
             connection.execute(self._feel, {"b_client": client_id, "b_errors": mood.errors, "b_level": level})

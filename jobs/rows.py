@@ -52,6 +52,7 @@ class Rows:
         self._db = db
         self._columns = columns
         self.parameter = f"{name}_rows"
+        self.count = f"{name}_count"
         self.table = self._postgresql(name) if db.dialect == "postgresql" else self._sqlite(name)
         self._encoders: list[tuple[int, Callable[[Any], Any]]] = [
             (index, encode) for index, kind in enumerate(columns.values()) if (encode := self._encoder(kind)) is not None
@@ -71,6 +72,9 @@ class Rows:
                 )
             )
             .select_from(source)
+            # It limits nothing and tells the planner how many rows come. Told nothing it expects a hundred, and reads a whole
+            # table, or the whole index of the jobs in processing with its dead entries, in place of looking each row up.
+            .limit(bindparam(self.count, type_=Integer))
             .subquery(name)
         )
 
@@ -105,8 +109,8 @@ class Rows:
     def _moment(self, seconds: float | None) -> str | None:
         return None if seconds is None else to_text(self._db.clock() + timedelta(seconds=seconds))
 
-    def bind(self, rows: Iterable[Sequence[Any]]) -> dict[str, str]:
-        """Return the statement's parameter for these rows, each in the order of the columns."""
+    def bind(self, rows: Iterable[Sequence[Any]]) -> dict[str, Any]:
+        """Return the statement's parameters for these rows, each in the order of the columns."""
         if self._encoders:
             encoded = []
             for row in rows:
@@ -124,6 +128,8 @@ class Rows:
             # PostgreSQL's text holds no NUL, SQLite's JSON ends a text there, and nobody's UTF-8 holds half a surrogate pair:
             # one such key or message must not fail the whole batch, nor run into another key.
             document = orjson.dumps([_storable(row) for row in rows])
+        if self._db.dialect == "postgresql":
+            return {self.parameter: document.decode(), self.count: len(rows)}
         return {self.parameter: document.decode()}
 
     def __getattr__(self, name: str) -> ColumnElement[Any]:

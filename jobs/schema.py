@@ -8,7 +8,7 @@ from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DBAPIError
 
 from jobs.database import Database
-from jobs.errors import DatabaseUnavailable, SchemaMissing, SchemaOutdated, SchemaTooNew
+from jobs.errors import DatabaseUnavailable, SchemaError, SchemaMissing, SchemaOutdated, SchemaTooNew
 
 HEAD = "0001"
 """The version this code works with; tests/jobs/test_schema.py holds it against the migrations."""
@@ -81,6 +81,7 @@ def upgrade(db: Database) -> tuple[str | None, str]:
 
     Raises:
         SchemaTooNew: the tables are newer than this code.
+        SchemaError: somebody else's tables have the names of ours.
         DatabaseUnavailable: the database does not answer.
     """
     from alembic import command
@@ -90,12 +91,22 @@ def upgrade(db: Database) -> tuple[str | None, str]:
         before = _version(connection)
         if before is not None and before not in VERSIONS:
             _judge(before, _where(db))
+        if before is None:
+            _refuse_strangers(connection, _where(db))
         if before != HEAD:
             config = Config()
             config.set_main_option("script_location", str(MIGRATIONS))
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
     return before, HEAD
+
+
+def _refuse_strangers(connection: Connection, where: str) -> None:
+    from jobs.models import metadata
+
+    taken = sorted(set(metadata.tables) & set(inspect(connection).get_table_names()))
+    if taken:
+        raise SchemaError(f"{where} already has tables named {', '.join(taken)}; give sync-clients a database of its own")
 
 
 @contextmanager

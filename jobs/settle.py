@@ -42,7 +42,9 @@ def held(claim: Rows) -> ColumnElement[bool]:
     State alone would let a worker that slept through its lease write over the next owner. Every write to a claimed job
     carries this condition; tests/jobs/test_mutation.py takes it away and watches the zombie test fail.
     """
-    return and_(job.c.id == claim.id, job.c.state == PROCESSING, job.c.claim_no == claim.claim_no)
+    # As an expression the state fits no partial index: PostgreSQL walked through job_lease, with an entry for each job that was
+    # ever claimed since the last vacuum, to find rows whose primary key it had. 1.6 ms in place of 0.7 for 25 jobs of 24,000.
+    return and_(job.c.id == claim.id, job.c.state.concat("") == PROCESSING, job.c.claim_no == claim.claim_no)
 
 
 class Settlement:

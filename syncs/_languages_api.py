@@ -1,7 +1,7 @@
 """The API of the demo: the languages of ISO 639-3 over HTTP/1.1 on loopback, from memory. Knows nothing of this project.
 
-    GET /languages?page=1     {"data": [{"alpha_3": "aaa", "name": "Ghotuo", "rev": "…"}, …], "page": 1, "pages": 80, "total": 7910}
-    GET /languages/{alpha_3}  {"alpha_3": "aaa", "name": "Ghotuo", "scope": "I", "type": "L", "rev": "…"}
+    GET /languages?page=1  {"data": [{"alpha_3": "aaa", "name": "Ghotuo", "rev": "…"}, …], "page": 1, "pages": 80, "total": 7910}
+    GET /languages/aaa     {"alpha_3": "aaa", "name": "Ghotuo", "scope": "I", "type": "L", "rev": "…"}
 
 It prints its base URL and serves until its standard input ends: so it never outlives who started it, however that one dies.
 """

@@ -7,9 +7,10 @@ from pathlib import Path
 from subprocess import PIPE, Popen
 from typing import Any
 
+from pydantic_settings import BaseSettings
+
 from clients import Entity, HttpClient, Listing, TotalPages
 from flows import Client, Sync
-from pydantic_settings import BaseSettings
 
 
 class Settings(BaseSettings, env_prefix="LANGUAGES_"):

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,6 +29,8 @@ class Call:
     begun: bool = False
     result: RunResult | None = None
     error: Exception | None = None
+    #: Whether the Prefect server went away under the run.
+    server_gone: bool = False
 
 
 current_call: ContextVar[Call | None] = ContextVar("current_call", default=None)
@@ -89,9 +92,10 @@ def run_sync(
 
 
 def _run_as_flow(call: Call, url: str | None, parameters: dict[str, Any]) -> None:
+    # For Prefect's threads, which see no temporary settings: a server that is gone is asked again for 14 s in place of 62.
+    os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "3")
     from prefect.settings import (
         PREFECT_API_URL,
-        PREFECT_CLIENT_MAX_RETRIES,
         PREFECT_SERVER_ALLOW_EPHEMERAL_MODE,
         temporary_settings,
     )
@@ -101,14 +105,12 @@ def _run_as_flow(call: Call, url: str | None, parameters: dict[str, Any]) -> Non
     updates: dict[Any, Any] = {
         # An ephemeral server would forget what it was told when this process ends.
         PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: False,
-        # A server that is gone is asked again for 14 s in place of 62.
-        PREFECT_CLIENT_MAX_RETRIES: 3,
     }
     if url is not None:
         updates[PREFECT_API_URL] = url
     token = current_call.set(call)
     try:
-        with temporary_settings(updates=updates), quiet_console():
+        with temporary_settings(updates=updates), quiet_console(call):
             asyncio.run(_await(sync_flow(**parameters, return_state=True)))
     except Exception as error:  # noqa: BLE001 - law 14: what Prefect does is not what the run came to
         if call.error is None:
@@ -122,17 +124,20 @@ async def _await(running: Any) -> None:
 
 
 @contextmanager
-def quiet_console() -> Iterator[None]:
+def quiet_console(call: Call) -> Iterator[None]:
     """Keep Prefect's own log lines off the terminal, which belongs to the command line. They still reach the server."""
-    from prefect.logging.handlers import PrefectConsoleHandler
-
     loggers = [logging.getLogger(), *(logging.getLogger(name) for name in list(logging.root.manager.loggerDict))]
-    handlers = {handler for logger in loggers for handler in logger.handlers if isinstance(handler, PrefectConsoleHandler)}
-    levels = {handler: handler.level for handler in handlers}
+    handlers = {handler for logger in loggers for handler in logger.handlers if isinstance(handler, logging.StreamHandler)}
     for handler in handlers:
-        handler.setLevel(logging.CRITICAL + 1)
+        handler.addFilter(_not_prefect)
     try:
         yield
     finally:
-        for handler, level in levels.items():
-            handler.setLevel(level)
+        # With a server that is gone, Prefect complains until the process has ended; one line of ours says it.
+        if not call.server_gone:
+            for handler in handlers:
+                handler.removeFilter(_not_prefect)
+
+
+def _not_prefect(record: logging.LogRecord) -> bool:
+    return not record.name.startswith("prefect")

@@ -9,6 +9,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.context import FlowRunContext
 
+from flows.orchestration.events import Server
 from flows.tracker import Progress
 
 log = logging.getLogger(__name__)
@@ -59,15 +60,23 @@ class ProgressReport:
         self._sent: tuple[float, str] | None = None
         self._end = threading.Event()
         self._thread: threading.Thread | None = None
+        self._server: Server
 
     def start(self, context: Context) -> None:
         """Start to report, within this context."""
+        # Here and not in the thread: it also decides how the first events are sent.
+        self._server = Server()
         self._thread = threading.Thread(target=context.run, args=(self._report,), name="progress-report", daemon=True)
         self._thread.start()
 
     def look(self, progress: Progress) -> None:
         """Take note of where the numbers are."""
         self._progress = progress
+
+    @property
+    def server_gone(self) -> bool:
+        """Whether the server has stopped answering; it may come back."""
+        return self._server.gone
 
     def close(self) -> None:
         """Send the last numbers and end, within some seconds."""
@@ -83,7 +92,10 @@ class ProgressReport:
                 ended = False
                 while not ended:
                     ended = self._end.wait(0.1 if self._sent is None else INTERVAL)
-                    self._send(client, run_id)
+                    if self._server.ask():
+                        self._send(client, run_id)
+                if not self._server.ask():
+                    self._server.ask()
         except Exception as error:  # noqa: BLE001 - law 14: a run does not fail because it cannot be watched
             log.warning("Prefect does not show the progress: %s: %s", type(error).__name__, error)
 

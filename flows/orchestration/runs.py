@@ -17,6 +17,7 @@ from prefect.states import Cancelled, Completed, Failed
 
 from flows.errors import FlowsError
 from flows.orchestration.artifacts import MAX_FAILURES, publish, slug
+from flows.orchestration.events import stop_repeating
 from flows.orchestration.inprocess import Call, current_call
 from flows.orchestration.interrupt import in_thread, stop_on_signals
 from flows.orchestration.states import run_message, run_state
@@ -44,30 +45,35 @@ async def sync(name: str, full: bool = False, limit: int | None = None, dry_run:
     logger = get_run_logger()
     try:
         with stop_on_signals(stop, active=own):
-            result = await in_thread(lambda: _sync(call, name, full=full, limit=limit, dry_run=dry_run, stop=stop), stop)
+            result, server_gone = await in_thread(
+                lambda: _sync(call, name, full=full, limit=limit, dry_run=dry_run, stop=stop), stop
+            )
     except (FlowsError, JobsError) as error:
         return Failed(message=str(error))
+    if server_gone:
+        stop_repeating()
     for key, message in result.failures[:MAX_FAILURES]:
         logger.warning("Entity %s failed: %s", key, message)
     logger.log(logging.INFO if result.exit_code == 0 else logging.ERROR, "Sync %s: %s", name, run_message(result))
     return run_state(result, stopped=stop.is_set())
 
 
-def _sync(call: Call | None, name: str, *, full: bool, limit: int | None, dry_run: bool, stop: threading.Event) -> RunResult:
+def _sync(
+    call: Call | None, name: str, *, full: bool, limit: int | None, dry_run: bool, stop: threading.Event
+) -> tuple[RunResult, bool]:
     try:
-        result = _run(call or Call(_declared(name)), full=full, limit=limit, dry_run=dry_run, stop=stop)
+        result, server_gone = _run(call or Call(_declared(name)), full=full, limit=limit, dry_run=dry_run, stop=stop)
     except Exception as error:
         if call is not None:
             call.error = error
         raise
     if call is not None:
-        call.result = result
-    context = FlowRunContext.get()
-    publish(result, context.flow_run.id if context is not None and context.flow_run is not None else None)
-    return result
+        call.result, call.server_gone = result, server_gone
+    return result, server_gone
 
 
-def _run(call: Call, *, full: bool, limit: int | None, dry_run: bool, stop: threading.Event) -> RunResult:
+def _run(call: Call, *, full: bool, limit: int | None, dry_run: bool, stop: threading.Event) -> tuple[RunResult, bool]:
+    """Run the engine; return what it came to, and whether the Prefect server went away under it."""
     from flows import engine
     from flows.settings import open_store
 
@@ -76,9 +82,13 @@ def _run(call: Call, *, full: bool, limit: int | None, dry_run: bool, stop: thre
     store = open_store()
     try:
         with PrefectTracker(name, key=f"{slug(name)}-progress", on_progress=call.on_progress) as tracker:
-            return engine.run(call.sync, store, full=full, limit=limit, dry_run=dry_run, tracker=tracker, stop=stop)
+            result = engine.run(call.sync, store, full=full, limit=limit, dry_run=dry_run, tracker=tracker, stop=stop)
     finally:
         store.close()
+    if not tracker.server_gone:
+        context = FlowRunContext.get()
+        publish(result, context.flow_run.id if context is not None and context.flow_run is not None else None)
+    return result, tracker.server_gone
 
 
 def _declared(name: str) -> Any:

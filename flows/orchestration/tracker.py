@@ -149,8 +149,14 @@ class PrefectTracker:
         if self._on_progress is not None:
             self._on_progress(progress)
 
+    @property
+    def server_gone(self) -> bool:
+        """Whether the Prefect server has stopped answering."""
+        return self._report.server_gone
+
     def _track(self, shown: Any, name: str | None, work: Callable[[], T]) -> T:
-        if name is None or self._failures >= _PATIENCE:
+        # Events for a server that is gone would pile up; when it is back, the next step is shown again.
+        if name is None or self._failures >= _PATIENCE or self._report.server_gone:
             return work()
         step = _Step(name, work)
         try:

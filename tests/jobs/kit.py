@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
+import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,12 +16,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import text
+import psutil
+from sqlalchemy import select, text
 
-from jobs import Database, JobStore, Retry, Success
+from jobs import JobStore, Retry, Success
 from jobs.fingerprint import content_hash, encode
 from jobs.job import Content, Done, Job, Lane, Verdict
 from jobs.listing import Item, ListingClaim, PageResult
+from jobs.models import record as table
 
 ROOT = Path(__file__).parents[2]
 LANE = Lane("default", "api", "api.things")
@@ -62,7 +67,9 @@ def enqueue(store: JobStore, keys: Iterable[Any], lane: Lane = LANE, **options: 
     return result
 
 
-def take(store: JobStore, n: int = 100, *lanes: Lane, worker: str = ELSEWHERE, lease: float = 60, suspects: bool = False) -> list[Job]:
+def take(
+    store: JobStore, n: int = 100, *lanes: Lane, worker: str = ELSEWHERE, lease: float = 60, suspects: bool = False
+) -> list[Job]:
     """Claim."""
     return store.claim(lanes or (LANE,), n, worker=worker, lease=lease, suspects=suspects)
 
@@ -138,10 +145,6 @@ def outcomes(store: JobStore, job_id: int) -> list[str]:
 
 def record(store: JobStore, key: str, sync: str = LANE.type) -> dict[str, Any] | None:
     """Return what the ledger says of an entity."""
-    from sqlalchemy import select
-
-    from jobs.models import record as table
-
     with store.db.read() as connection:
         found = connection.execute(select(table).where(table.c.sync == sync, table.c.key == key)).mappings().one_or_none()
     return None if found is None else dict(found)
@@ -242,6 +245,7 @@ def assert_invariants(store: JobStore, effects: Path | None = None, *, max_attem
 
     if effects is not None:
         _assert_effects(jobs, attempts, effects)
+        _assert_ledger(store, jobs)
 
 
 def _assert_claims(
@@ -257,7 +261,7 @@ def _assert_claims(
             assert entry["claim_no"] == entry["old_claim"] + claimed, f"I4: claim number of job {job_id}"
         seen[job_id] = (entry["new_state"], entry["claim_no"])
         if entry["rescued"] and entry["worker"].split(":")[-2] not in killed:
-            early = datetime.fromisoformat(entry["old_lease"]) - datetime.fromisoformat(entry["at"])
+            early = _naive(entry["old_lease"]) - _naive(entry["at"])
             assert early <= _MILLISECOND, f"I4: job {job_id} was taken back {early} before its lease ended"
     for job_id, job in jobs.items():
         # Every claim ended once: claims 1, 2, …, n have one attempt each, and a success is the last and current one.
@@ -265,6 +269,10 @@ def _assert_claims(
         assert numbers == list(range(1, job["claim_no"] + 1)), f"I3: claims of job {job_id} ended as {numbers}"
         wins = [attempt["claim_no"] for attempt in attempts[job_id] if attempt["outcome"] in ("success", "unchanged", "gone")]
         assert wins == ([job["claim_no"]] if job["state"] == "success" else []), f"I3: job {job_id} was finished by {wins}"
+
+
+def _naive(when: str) -> datetime:
+    return datetime.fromisoformat(when).replace(tzinfo=None)
 
 
 def _assert_effects(jobs: dict[int, dict[str, Any]], attempts: dict[int, list[dict[str, Any]]], effects: Path) -> None:
@@ -278,7 +286,18 @@ def _assert_effects(jobs: dict[int, dict[str, Any]], attempts: dict[int, list[di
         assert len(done[job_id]) == len(set(done[job_id])), f"I6: one claim of job {job_id} worked twice"
         ends = {attempt["claim_no"]: attempt["outcome"] for attempt in attempts[job_id]}
         again = [claim_no for claim_no in done[job_id] if claim_no != job["claim_no"]]
-        assert {ends[claim_no] for claim_no in again} <= {"rescued", "retry", "released"}, f"I6: job {job_id} ran again for no reason"
+        assert {ends[claim_no] for claim_no in again} <= {"rescued", "retry", "released"}, (
+            f"I6: job {job_id} ran again for no reason"
+        )
+
+
+def _assert_ledger(store: JobStore, jobs: dict[int, dict[str, Any]]) -> None:
+    last = {job["key"]: job for _, job in sorted(jobs.items()) if job["state"] == "success"}
+    for key, job in last.items():
+        found = record(store, key)
+        assert found is not None, f"I3: {key} succeeded and has no record"
+        assert found["data"] == {"claim_no": job["claim_no"]}, f"I3: the record of {key} is another claim's"
+        assert found["deleted_at"] is None
 
 
 # -- processes --------------------------------------------------------------------------------------------------------------------
@@ -292,91 +311,111 @@ def environment(**more: str) -> dict[str, str]:
 def run_python(script: str, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     """Run a piece of Python in a process of its own."""
     return subprocess.run(
-        [sys.executable, "-c", script, *arguments], env=environment(**more), capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-P", "-c", script, *arguments],
+        env=environment(**more),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
 
 
+def copy_package(folder: Path) -> Path:
+    """Copy `jobs` into a folder that then serves as PYTHONPATH, for tests that change the code."""
+    copy = folder / "jobs"
+    shutil.copytree(ROOT / "jobs", copy, ignore=shutil.ignore_patterns("__pycache__"))
+    return copy
+
+
+def replace(path: Path, old: str, new: str) -> None:
+    """Change one place of a file, which must be there."""
+    text_ = path.read_text()
+    assert text_.count(old) == 1, f"{path.name} has no longer: {old}"
+    path.write_text(text_.replace(old, new))
+
+
+class _Process:
+    """The nursery's process, started once: it has imported everything, so that what it forks lives within milliseconds."""
+
+    def __init__(self) -> None:
+        self.process: subprocess.Popen[str] | None = None
+
+    def ask(self, **command: Any) -> Any:
+        """Send a command and return the answer."""
+        if self.process is None:
+            script = str(Path(__file__).with_name("nursery.py"))
+            self.process = subprocess.Popen(
+                [sys.executable, script], env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps(command) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def close(self) -> None:
+        """End it."""
+        if self.process is not None:
+            with self.process:
+                pass
+            self.process = None
+
+
+nursery_process = _Process()
+
+
 class Nursery:
-    """Forks workers from one warm process, so that a worker lives within milliseconds; see `nursery.py`."""
+    """Forks workers and listers for one test; see `nursery.py`."""
 
     def __init__(self, url: str, effects: Path, **options: Any) -> None:
-        script = Path(__file__).with_name("nursery.py")
-        arguments = [f"{name}={value}" for name, value in {"url": url, "effects": effects, **options}.items()]
-        self._process = subprocess.Popen(
-            [sys.executable, str(script), *arguments], env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        self._options = {"url": url, "effects": str(effects), **options}
+        self._children: list[int] = []
         self.killed: list[int] = []
 
     def spawn(self, role: str = "work", fault: str = "") -> int:
         """Start a worker or a lister and return its process id."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(f"{role} {fault}\n")
-        self._process.stdin.flush()
-        return int(self._process.stdout.readline())
+        pid: int = nursery_process.ask(role=role, fault=fault, options=self._options)
+        self._children.append(pid)
+        return pid
 
     def wait(self, pid: int, *, timeout: float = 30) -> None:
-        """Wait until a child has ended. It may stay a zombie until the nursery closes: dead workers do, under careless parents."""
-        import psutil
-
-        deadline = itertools.count()
-        for turn in deadline:
-            try:
-                if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
-                    return
-            except psutil.NoSuchProcess:
-                return
-            assert turn * 0.005 < timeout, f"process {pid} did not end"
-            _nap(0.005)
+        """Wait until a child has ended. It stays a zombie until the test ends: dead workers do, under careless parents."""
+        deadline = time.monotonic() + timeout
+        while psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < deadline, f"process {pid} did not end"
+            time.sleep(0.005)
 
     def kill(self, pid: int) -> None:
         """SIGKILL a child."""
-        import signal
-
         os.kill(pid, signal.SIGKILL)
         self.killed.append(pid)
 
-    def close(self, *, timeout: float = 60) -> None:
+    def close(self) -> None:
         """Wait until every child has ended by itself."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.close()
-        try:
-            assert self._process.wait(timeout) == 0, "a worker ended with an error, see above"
-        finally:
-            self._process.stdout.close()
+        for pid in self._children:
+            self.wait(pid, timeout=60)
+        assert not any(os.WIFEXITED(code) and os.WEXITSTATUS(code) for code in self._reap()), (
+            "a worker ended with an error, see above"
+        )
+
+    def _reap(self) -> list[int]:
+        children, self._children = self._children, []
+        codes: list[int] = nursery_process.ask(reap=children) if children else []
+        return codes
 
     def abandon(self) -> None:
-        """Kill the nursery and what it forked, after a failed test."""
-        import psutil
-
-        if self._process.poll() is None:
-            for child in psutil.Process(self._process.pid).children():
-                child.kill()
-            self._process.kill()
-            self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream is not None:
-                stream.close()
+        """Kill what is left, after a failed test."""
+        for pid in self._children:
+            os.kill(pid, signal.SIGKILL)
+        self._reap()
 
 
 @contextmanager
 def nursery(url: str, effects: Path, **options: Any) -> Iterator[Nursery]:
-    """Run a nursery, and leave no process behind."""
+    """Run workers, and leave no process behind."""
     found = Nursery(url, effects, **options)
     try:
         yield found
         found.close()
     finally:
         found.abandon()
-
-
-def _nap(seconds: float) -> None:
-    import time
-
-    time.sleep(seconds)
-
-
-def open_database(url: str) -> JobStore:
-    """Open a store that nobody closes for us."""
-    return JobStore(Database(url))

@@ -1,11 +1,13 @@
 """A process that forks workers and listers on command, for the kill tests. Not a test.
 
-Arguments are `name=value`; each line on standard input is `role fault` and answered by the child's process id. At the end of the
-input it waits for its children. A fault is `point` or `point:n`: the child is killed when it comes to that point for the nth time.
+Each line on standard input is JSON and answered by one line of JSON: `{"role": …, "fault": …, "options": {…}}` by the process id of
+a new child, `{"reap": [ids]}`, when they have ended, by their exit statuses. A fault is `point` or `point:n`: the child is killed
+when it comes to that point for the nth time.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -23,7 +25,7 @@ from jobs.listing import Busy, Item
 from jobs.worker import this_worker
 
 LANE = Lane("default", "api", "api.things")
-OPTIONS = dict(argument.split("=", 1) for argument in sys.argv[1:])
+OPTIONS: dict[str, Any] = {}
 
 
 class Fault:
@@ -42,7 +44,7 @@ class Fault:
 
     def watch(self, db: Database) -> None:
         """Die inside a transaction: before one of its statements, or before its commit."""
-        points = {"INSERT INTO attempt": "finish_open", "UPDATE listing": "page_open", "UPDATE job SET state='processing'": "claim_open"}
+        points = {"INSERT INTO attempt": "finish_open", "UPDATE listing": "page_open", "claim_no=(job.claim_no": "claim_open"}
 
         def before(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
             for part, point in points.items():
@@ -114,7 +116,9 @@ def work(fault: Fault) -> None:
             flaky = job.key is not None and job.key.endswith("7") and job.attempts == 0
             outcome = Failure("not this time") if flaky else Success()
             dones.append(
-                Done(job, Verdict(outcome), Retry(delay=0, jitter=False), Content(None, content_hash(data), encode(data).decode()))
+                Done(
+                    job, Verdict(outcome), Retry(delay=0, jitter=False), Content(None, content_hash(data), encode(data).decode())
+                )
             )
         fault.pass_by("before_finish")
         store.finish(dones)
@@ -141,23 +145,23 @@ def list_pages(fault: Fault) -> None:
 
 def main() -> None:
     """Fork on command."""
-    children = []
     for line in sys.stdin:
-        role, _, fault = line.strip().partition(" ")
+        command = json.loads(line)
+        if "reap" in command:
+            print(json.dumps([os.waitpid(pid, 0)[1] for pid in command["reap"]]), flush=True)
+            continue
         pid = os.fork()
         if pid == 0:
             code = 0
             try:
                 os.close(0)
-                {"work": work, "list": list_pages}[role](Fault(fault))
+                OPTIONS.update(command["options"])
+                {"work": work, "list": list_pages}[command["role"]](Fault(command["fault"]))
             except BaseException:  # noqa: BLE001  # the test must see it
                 traceback.print_exc()
                 code = 3
             os._exit(code)
-        children.append(pid)
         print(pid, flush=True)
-    codes = [os.waitpid(pid, 0)[1] for pid in children]
-    sys.exit(any(os.WIFEXITED(code) and os.WEXITSTATUS(code) for code in codes))
 
 
 main()

@@ -51,7 +51,14 @@ def test_order_is_priority_then_due_then_first_come(store: JobStore) -> None:
     enqueue(store, ["low-late", "low-early", "low-also-late"])
     enqueue(store, ["high-late", "high-early"], priority=5)
     enqueue(store, ["lowest"], priority=-1)
-    for key, second in (("low-late", 5), ("low-early", 1), ("low-also-late", 5), ("high-late", 9), ("high-early", 8), ("lowest", 0)):
+    for key, second in (
+        ("low-late", 5),
+        ("low-early", 1),
+        ("low-also-late", 5),
+        ("high-late", 9),
+        ("high-early", 8),
+        ("lowest", 0),
+    ):
         change(store, f"UPDATE job SET available_at = '2020-01-01 00:00:0{second}.000000+00' WHERE key = :key", key=key)
     expected = ["high-early", "high-late", "low-early", "low-late", "low-also-late", "lowest"]
     assert [job.key for job in take(store, 3) + take(store, 3)] == expected
@@ -119,7 +126,6 @@ def test_suspects_are_claimed_apart(store: JobStore) -> None:
     """What was in a dying worker's hands is not taken with the others."""
     enqueue(store, range(5))
     expire(store, *take(store, 2))
-    assert [job.key for job in take(store, suspects=True)] == []  # the look for expired leases came with the first claim
     assert store.rescue(["default"]) == 2
     assert [job.key for job in take(store)] == ["2", "3", "4"]
     assert [job.key for job in take(store, 1, suspects=True)] == ["0"]
@@ -186,7 +192,7 @@ def test_a_job_that_takes_its_workers_along_is_poison(store: JobStore) -> None:
 def test_renew_returns_what_is_still_held(store: JobStore) -> None:
     """One statement extends all leases; those of other claims, ended jobs and unknown ids are missing from the answer."""
     enqueue(store, range(4))
-    held, lost, ended, stale = jobs = take(store, 4, lease=1)
+    held, lost, ended, stale = jobs = take(store, 4, lease=30)
     assert len(jobs) == 4
     finish(store, done(ended))
     expire(store, lost)
@@ -195,7 +201,7 @@ def test_renew_returns_what_is_still_held(store: JobStore) -> None:
     assert store.renew(claims, lease=600) == {held.id}
     assert store.renew([], lease=600) == set()
     assert (store.job(held.id).lease_until - store.now()).total_seconds() > 590  # type: ignore[operator]  # it has one
-    assert (store.job(stale.id).lease_until - store.now()).total_seconds() <= 1  # type: ignore[operator]  # it has one
+    assert (store.job(stale.id).lease_until - store.now()).total_seconds() <= 30  # type: ignore[operator]  # it has one
 
 
 def test_release_gives_back_without_an_attempt(store: JobStore) -> None:

@@ -11,11 +11,12 @@ from kit import run_python
 from jobs import PayloadError
 from jobs.fingerprint import canonical, content_hash, encode, entity_fingerprint, fingerprint
 
+TEXT = st.text(st.characters(codec="utf-8"))
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(st.characters(codec="utf-8")),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(st.characters(codec="utf-8")), inner, max_size=4),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
     max_leaves=8,
-)  # fmt: skip
+)
 
 GOLDEN = [
     # Stored in every database: changing one of these makes every waiting job a stranger to its next twin.
@@ -44,7 +45,7 @@ def test_every_process_agrees() -> None:
     assert found != {""}
 
 
-@given(st.dictionaries(st.text(st.characters(codec="utf-8")), JSON, min_size=2, max_size=5))
+@given(st.dictionaries(TEXT, JSON, min_size=2, max_size=5))
 def test_key_order_does_not_matter(value: dict[str, Any]) -> None:
     """Objects with the same members are the same."""
     assert fingerprint("t", value) == fingerprint("t", dict(reversed(value.items())))

@@ -24,7 +24,7 @@ from jobs import Retry
     ],
 )
 def test_wait_grows_to_its_limit_and_ends(retry: Retry, retries: int, expected: float | None) -> None:
-    """The wait before retry n is delay × factor^(n-1), at most max_delay, and None when the retries are used."""
+    """The wait before retry n is delay * factor ** (n - 1), at most max_delay, and None when the retries are used."""
     assert retry.wait(retries) == expected
 
 

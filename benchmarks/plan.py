@@ -1,0 +1,90 @@
+"""What is measured and what must be reached. Only values."""
+
+from dataclasses import dataclass
+
+from benchmarks.cell import Cell
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number of a cell, as the table shows it.
+
+    Args:
+        cell: the name of the cell.
+        key: which of its figures.
+        unit: `/s`, `s`, `MB`.
+        over: the cell whose figure of the same key this is divided by, round by round.
+        least, most: the gate.
+    """
+
+    cell: str
+    key: str
+    unit: str = "/s"
+    over: str | None = None
+    least: float | None = None
+    most: float | None = None
+
+    @property
+    def name(self) -> str:
+        """As the table shows it."""
+        return f"{self.cell}: {self.key}" + (f" / {self.over}" if self.over else "")
+
+
+def _on(database: str) -> tuple[list[Cell], list[Figure]]:
+    """Return the cells and figures of one database."""
+    enough = 50_000 if database == "sqlite" else 40_000
+    cells, figures = [], []
+    for batch, n in ((25, 20_000), (1, 3_000)):
+        for module in ("floor", "store"):
+            cells.append(
+                Cell(
+                    f"{module} {database} {batch}/{batch}", f"benchmarks.{module}:drain", {"n": n, "batch": batch},
+                    {"n": n // 5}, database, f"{database} {batch}",
+                )
+            )  # fmt: skip
+            figures.append(Figure(cells[-1].name, "drain"))
+        least = 0.35 if batch == 25 else None
+        figures.append(Figure(cells[-1].name, "drain", "x", f"floor {database} {batch}/{batch}", least))
+    for page in (500, 100):
+        cells.append(
+            Cell(
+                f"store {database} pages of {page}", "benchmarks.store:pages", {"n": 20_000, "page": page}, {"n": 5_000}, database
+            )
+        )
+        figures.append(Figure(cells[-1].name, "enqueue", least=enough if page == 500 else None))
+        figures.append(Figure(cells[-1].name, "unchanged"))
+    return cells, figures
+
+
+_SQLITE, _POSTGRESQL = _on("sqlite"), _on("postgresql")
+
+CELLS = [
+    *_SQLITE[0],
+    *_POSTGRESQL[0],
+    Cell("bare httpx loop", "benchmarks.end_to_end:bare", group="engine"),
+    Cell("engine", "benchmarks.end_to_end:engine", database="sqlite", group="engine"),
+    Cell("engine on Prefect", "benchmarks.end_to_end:engine_on_prefect", quick=None, group="Prefect"),
+    Cell("plain Prefect", "benchmarks.end_to_end:plain_prefect", {"n": 300}, None, group="Prefect"),
+    Cell("memory", "benchmarks.memory:listing", {"n": 1_000_000, "page": 1_000}, {"n": 100_000}, "sqlite"),
+    Cell("start", "benchmarks.start:commands"),
+]
+
+FIGURES = [
+    *_SQLITE[1],
+    *_POSTGRESQL[1],
+    Figure("bare httpx loop", "entities"),
+    Figure("engine", "entities"),
+    Figure("engine", "entities", "x", "bare httpx loop", 0.9),
+    Figure("engine", "unchanged"),
+    Figure("engine on Prefect", "entities"),
+    Figure("plain Prefect", "entities"),
+    Figure("engine on Prefect", "entities", "x", "plain Prefect"),
+    Figure("plain Prefect", "server_start", "s"),
+    Figure("plain Prefect", "start", "s"),
+    Figure("memory", "growth", "MB", most=80),
+    Figure("memory", "entities"),
+    Figure("start", "list", "s", most=1.0),
+    Figure("start", "list_imports_prefect", "", most=0),
+    Figure("start", "run", "s", most=1.5),
+    Figure("start", "first_run", "s"),
+]

@@ -1,0 +1,299 @@
+"""Kill a run with SIGKILL wherever it is, start it again: nothing is lost, nothing is stuck, nothing comes twice (issue 2, point 9).
+
+The runs are real processes of the real engine, the remote counts what it is asked, and the database itself writes an audit.
+"""
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import kit
+import psutil
+import pytest
+from remote import LANE, SYNC, Remote, change, live, query, states
+
+from jobs import JobStore
+
+ROOT = Path(__file__).parents[2]
+
+
+class Brood:
+    """Runs of the engine as processes of their own."""
+
+    def __init__(self, remote: Remote, database: str, folder: Path) -> None:
+        self._order = {"url": remote.url, "database": database}
+        self._folder = folder
+        self._numbers = itertools.count(1)
+        self._results: dict[int, Path] = {}
+        self.killed: list[int] = []
+        self._process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("brood.py"))], env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def start(self, **order: Any) -> int:
+        """Start a run and return its process id."""
+        assert self._process.stdin
+        assert self._process.stdout
+        result = self._folder / f"result-{next(self._numbers)}.json"
+        self._process.stdin.write(json.dumps({**self._order, "result": str(result), **order}) + "\n")
+        self._process.stdin.flush()
+        pid = int(self._process.stdout.readline())
+        self._results[pid] = result
+        return pid
+
+    def is_running(self, pid: int) -> bool:
+        """Tell whether a run still lives; the dead stay zombies, as under careless parents."""
+        try:
+            return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+    def wait(self, pid: int, *, timeout: float = 20) -> None:
+        """Wait until a run has ended."""
+        end = time.monotonic() + timeout
+        while self.is_running(pid):
+            assert time.monotonic() < end, "the run hangs"
+            time.sleep(0.01)
+
+    def kill(self, pid: int) -> None:
+        """SIGKILL a run."""
+        os.kill(pid, signal.SIGKILL)
+        self.killed.append(pid)
+        self.wait(pid)
+
+    def result(self, pid: int, *, timeout: float = 20) -> dict[str, Any]:
+        """Wait for a run that must end by itself, and return its result."""
+        self.wait(pid, timeout=timeout)
+        assert self._results[pid].exists(), "the run ended with an error, see stderr"
+        found: dict[str, Any] = json.loads(self._results[pid].read_text())
+        return found
+
+    def complete(self, **order: Any) -> dict[str, Any]:
+        """Run to the end."""
+        return self.result(self.start(**order))
+
+    def die(self, **order: Any) -> None:
+        """Run until it kills itself, which it must."""
+        pid = self.start(**order)
+        self.wait(pid)
+        assert not self._results[pid].exists(), "it should have died"
+        self.killed.append(pid)
+
+    def close(self) -> None:
+        """Leave no process behind."""
+        assert self._process.stdin
+        assert self._process.stdout
+        for pid in self._results:
+            if self.is_running(pid):
+                os.kill(pid, signal.SIGKILL)
+        self._process.stdin.close()
+        self._process.wait(20)
+        self._process.stdout.close()
+
+
+@pytest.fixture
+def brood(remote: Remote, database_url: str, tmp_path: Path) -> Iterator[Brood]:
+    """Runs of this remote's sync."""
+    found = Brood(remote, database_url, tmp_path)
+    try:
+        yield found
+    finally:
+        found.close()
+
+
+@pytest.fixture
+def audited(open_store: Callable[..., JobStore]) -> JobStore:
+    """A store whose database writes down every change of a job's state."""
+    store = open_store()
+    kit.start_audit(store)
+    return store
+
+
+def assert_complete(store: JobStore, remote: Remote, brood: Brood) -> None:
+    """Hold what is left against the promises of a resume, and the audit against I1 to I7."""
+    unfinished = query(store, "SELECT key, state, attempts, rescues, message FROM job WHERE state NOT IN ('success', 'superseded')")
+    assert not unfinished
+    rows = query(store, "SELECT key FROM record WHERE sync = :sync", sync=SYNC)
+    assert sorted(row["key"] for row in rows) == sorted(remote.things), "every entity is stored exactly once"
+    assert live(store) == set(remote.things)
+    assert query(store, "SELECT worker, state FROM listing") == [{"worker": None, "state": "complete"}]
+    kit.assert_invariants(store, killed=brood.killed)
+
+
+def jobs_of_each_entity(store: JobStore) -> list[dict[str, Any]]:
+    """Return the entities that have more than one job of one generation."""
+    return query(store, "SELECT key, generation, count(*) AS n FROM job GROUP BY key, generation HAVING count(*) > 1")
+
+
+def until(condition: Callable[[], bool], *, timeout: float = 10) -> None:
+    """Wait for a condition."""
+    end = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < end, "it did not come to that"
+        time.sleep(0.005)
+
+
+def test_killed_while_it_lists(audited: JobStore, remote: Remote, brood: Brood) -> None:
+    """The next run goes on behind the last stored page: at most the page in flight is asked for again."""
+    remote.fill(100)
+    remote.page_delay = 0.05
+    pid = brood.start()
+    until(lambda: remote.pages.total() == 5)
+    brood.kill(pid)
+    asked = dict(remote.pages)
+    started = time.monotonic()
+    result = brood.complete()
+    assert time.monotonic() - started < 5
+    assert (result["state"], result["stopped"]) == ("success", "end")
+    assert set(remote.pages) == set(range(0, 100, 10))
+    again = {page for page, n in remote.pages.items() if n > 1}
+    assert again <= {max(asked)}
+    assert remote.pages.total() <= 11
+    assert not jobs_of_each_entity(audited)
+    assert_complete(audited, remote, brood)
+
+
+def test_killed_while_it_works(audited: JobStore, remote: Remote, brood: Brood) -> None:
+    """Jobs in the hands of a process that is gone go back at once and not after the lease; others are not fetched twice."""
+    remote.fill(100)
+    remote.page_size = 100
+    remote.delay = 0.03
+    pid = brood.start(sync={"batch": 20})
+    until(lambda: remote.details.total() >= 45)
+    brood.kill(pid)
+    done = live(audited)
+    assert 0 < len(done) < 100
+    remote.delay = 0
+    remote.details.clear()
+    started = time.monotonic()
+    result = brood.complete(sync={"batch": 20})
+    assert time.monotonic() - started < 6, "jobs of a dead process must not wait for its lease"
+    assert result["state"] == "success"
+    assert not done & set(remote.details), "what was done is not done again"
+    assert_complete(audited, remote, brood)
+
+
+def test_killed_between_listing_and_working(audited: JobStore, remote: Remote, brood: Brood) -> None:
+    """A complete listing whose jobs are left is worked off by the next run."""
+    remote.fill(60)
+    remote.delay = 0.2
+    pid = brood.start()
+    until(lambda: query(audited, "SELECT state FROM listing") == [{"state": "complete"}])
+    brood.kill(pid)
+    assert sum(states(audited).values()) == 60
+    remote.delay = 0
+    assert brood.complete()["state"] == "success"
+    # The listing was complete: the next run begins a new one, and each page is asked for once by each.
+    assert set(remote.pages.values()) == {2}
+    assert_complete(audited, remote, brood)
+
+
+POINTS = [
+    "page:1",
+    "page:3",
+    "page_done:1",
+    "page_done:3",
+    "page_done:6",
+    "batch:1",
+    "batch:2",
+    "batch:3",
+    "batch_done:1",
+    "batch_done:2",
+]
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_killed_at_each_step(audited: JobStore, remote: Remote, brood: Brood, point: str) -> None:
+    """Killed before or after any page and any batch, the next run completes without help (T3)."""
+    remote.fill(60)
+    brood.die(die=point, sync={"batch": 15})
+    result = brood.complete(sync={"batch": 15})
+    assert (result["state"], result["failed"]) == ("success", 0)
+    # Only a listing that was complete is begun anew.
+    assert remote.pages.total() <= 6 + 1 or all(n <= 2 for n in remote.pages.values())
+    assert_complete(audited, remote, brood)
+
+
+def test_killed_again_and_again(audited: JobStore, remote: Remote, brood: Brood) -> None:
+    """Killed every 150 to 300 ms, the runs get there, and every invariant holds (T1)."""
+    remote.fill(300)
+    remote.page_size = 20
+    remote.page_delay = 0.06
+    remote.delay = 0.012
+    pid = brood.start(sync={"batch": 10})
+    for turn in range(60):
+        end = time.monotonic() + 0.15 + 0.15 * (turn * 7 % 11) / 10
+        while time.monotonic() < end and brood.is_running(pid):
+            time.sleep(0.005)
+        if not brood.is_running(pid) or turn == 25:
+            break
+        brood.kill(pid)
+        pid = brood.start(sync={"batch": 10})
+    assert len(brood.killed) >= 8
+    assert brood.result(pid, timeout=30)["state"] == "success"
+    assert_complete(audited, remote, brood)
+    # Pages that were stored are not asked for again while their listing is going on.
+    generations = query(audited, "SELECT generation FROM listing")[0]["generation"]
+    assert remote.pages.total() <= 15 * generations + len(brood.killed)
+
+
+def test_poison(audited: JobStore, remote: Remote, brood: Brood) -> None:
+    """An entity that kills whoever fetches it ends as poison after three deaths, and takes no other with it."""
+    remote.fill(60)
+    deaths = 0
+    while True:
+        pid = brood.start(poison="k33", sync={"batch": 20})
+        brood.wait(pid)
+        if brood._results[pid].exists():
+            break
+        brood.killed.append(pid)
+        deaths += 1
+        assert deaths <= 4, "it never ends"
+    assert deaths == 3
+    bad = query(audited, "SELECT key, message FROM job WHERE state = 'failure'")
+    assert [row["key"] for row in bad] == ["k33"]
+    assert bad[0]["message"].startswith("poison")
+    assert live(audited) == set(remote.things) - {"k33"}
+    assert not {"processing", "queued"} & set(states(audited))
+    kit.assert_invariants(audited, killed=brood.killed)
+
+
+def test_poison_that_is_worked_by_a_worker(audited: JobStore, remote: Remote, brood: Brood) -> None:
+    """The same for a process that only works queues."""
+    remote.fill(30)
+    claim = kit.begin(audited, SYNC)
+    audited.enqueue_page(claim, LANE, [kit.Item(key, "1") for key in remote.things], cursor=None, last=True)
+    audited.release_listing(claim)
+    for _ in range(3):
+        brood.die(role="work", poison="k3")
+    brood.complete(role="work", poison="k3")
+    assert [row["key"] for row in query(audited, "SELECT key FROM job WHERE state = 'failure'")] == ["k3"]
+    assert live(audited) == set(remote.things) - {"k3"}
+
+
+def test_silent_process_loses_its_run(audited: JobStore, remote: Remote, brood: Brood) -> None:
+    """A run that sleeps through its lease is taken over; when it wakes, nothing of it is written (T2)."""
+    remote.fill(60)
+    remote.delay = 0.05
+    pid = brood.start(lease=0.6, sync={"batch": 10})
+    until(lambda: remote.details.total() >= 10)
+    os.kill(pid, signal.SIGSTOP)
+    time.sleep(1.0)
+    change_all = "UPDATE record SET version = version"
+    change(audited, change_all)
+    other = brood.start(lease=0.6, sync={"batch": 10})
+    until(lambda: len(live(audited)) > 40)
+    os.kill(pid, signal.SIGCONT)
+    assert brood.result(other)["state"] == "success"
+    brood.wait(pid)
+    assert json.loads(brood._results[pid].read_text())["state"] == "failed"
+    assert brood.complete()["state"] == "success"
+    assert_complete(audited, remote, brood)

@@ -1,0 +1,697 @@
+"""Runs of the engine against a real HTTP API and both databases: what arrives, what is counted, what is kept."""
+
+import dataclasses
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "e2e"))
+
+from remote import CLIENT, LANE, SYNC, Fault, Remote, change, declare, dump, live, query, serving, states
+
+from clients import Bearer, Entity, HttpClient, Page
+from flows import engine
+from flows.result import RunResult
+from flows.tracker import Judged, Progress, SilentTracker
+from jobs import JobStore, Retry, Success
+from jobs.listing import ListingClaim
+
+ELSEWHERE = "elsewhere:4711:1:1"
+LATER = Retry(max_retries=3, delay=3600, jitter=False)
+
+
+@pytest.fixture
+def remote() -> Iterator[Remote]:
+    """A remote system without things."""
+    with serving(Remote()) as found:
+        yield found
+
+
+def run(store: JobStore, remote: Remote, *, options: dict[str, Any] | None = None, **fields: Any) -> RunResult:
+    """Run the sync of this remote; `options` are the run's."""
+    return engine.run(declare(remote.url, **fields), store, **(options or {}))
+
+
+def counts(result: RunResult, names: str) -> tuple[Any, ...]:
+    """Return several fields at once."""
+    return tuple(getattr(result, name) for name in names.split())
+
+
+def records(store: JobStore) -> dict[str, dict[str, Any]]:
+    """Return the records by key."""
+    return {row["key"]: row for row in query(store, "SELECT * FROM record")}
+
+
+# -- what arrives ---------------------------------------------------------------------------------------
+
+
+def test_everything_arrives_exactly_once(store: JobStore, remote: Remote) -> None:
+    """Each entity is fetched once and stored as it came; each page is asked for once; the numbers say so."""
+    remote.fill(47)
+    result = run(store, remote)
+    assert counts(result, "state stopped pages listed queued succeeded unchanged failed pending message") == (
+        "success", "end", 5, 47, 47, 47, 0, 0, 0, "",
+    )  # fmt: skip
+    assert result.requests == remote.requests == 52
+    assert set(remote.details.values()) == set(remote.pages.values()) == {1}
+    found = query(store, "SELECT key, version, data FROM record")
+    assert {row["key"]: row["version"] for row in found} == dict.fromkeys(remote.things, "1")
+    assert live(store) == set(remote.things)
+    assert states(store) == {"success": 47}
+
+
+def test_second_run_is_unchanged(store: JobStore, remote: Remote) -> None:
+    """A second run lists, fetches nothing and writes no record anew."""
+    remote.fill(25)
+    run(store, remote)
+    before = records(store)
+    remote.forget()
+    result = run(store, remote)
+    assert counts(result, "state listed queued succeeded unchanged") == ("success", 25, 0, 0, 25)
+    assert not remote.details
+    assert {key: row["changed_at"] for key, row in records(store).items()} == {k: row["changed_at"] for k, row in before.items()}
+
+
+def test_changed_version_is_fetched_again(store: JobStore, remote: Remote) -> None:
+    """Only what changed by its version is fetched, and only that record changes."""
+    remote.fill(25)
+    run(store, remote)
+    before = records(store)
+    remote.forget()
+    remote.change("k3")
+    result = run(store, remote)
+    assert counts(result, "queued succeeded unchanged") == (1, 1, 24)
+    assert dict(remote.details) == {"k3": 1}
+    after = records(store)
+    assert {key for key in after if after[key]["changed_at"] != before[key]["changed_at"]} == {"k3"}
+    assert "thing 3!" in str(after["k3"]["data"])
+    assert after["k3"]["first_seen_at"] == before["k3"]["first_seen_at"]
+
+
+def test_full_works_everything(store: JobStore, remote: Remote) -> None:
+    """A full run fetches every entity; what has the same content is unchanged."""
+    remote.fill(12)
+    run(store, remote)
+    remote.forget()
+    remote.things["k3"]["name"] = "changed in secret"
+    result = run(store, remote, options={"full": True})
+    assert counts(result, "queued succeeded unchanged") == (12, 1, 11)
+    assert remote.details.total() == 12
+
+
+def test_without_fetch_the_item_is_the_record(store: JobStore, remote: Remote) -> None:
+    """Without `fetch` no detail is asked for, and the content decides what changed."""
+    from clients import Cursor, Listing
+
+    plain = {"fetch": None, "listing": Listing("things", Cursor("next"), items="data", key="id")}
+    remote.fill(25)
+    assert counts(run(store, remote, **plain), "succeeded unchanged requests") == (25, 0, 3)
+    assert counts(run(store, remote, **plain), "queued succeeded unchanged") == (0, 0, 25)
+    remote.change("k3")
+    assert counts(run(store, remote, **plain), "queued succeeded unchanged") == (1, 1, 24)
+    assert not remote.details
+    assert live(store) == set(remote.things)
+
+
+def test_without_version_a_fetch_tells(store: JobStore, remote: Remote) -> None:
+    """A listing without versions fetches everything each time, and stores only what differs."""
+    from clients import Cursor, Listing
+
+    plain = {"listing": Listing("things", Cursor("next"), items="data", key="id")}
+    remote.fill(12)
+    run(store, remote, **plain)
+    remote.change("k3")
+    result = run(store, remote, **plain)
+    assert counts(result, "queued succeeded unchanged") == (12, 1, 11)
+
+
+def test_empty_listing(store: JobStore, remote: Remote) -> None:
+    """A listing without entities is a success of one page."""
+    assert counts(run(store, remote), "state stopped pages listed queued") == ("success", "end", 1, 0, 0)
+
+
+def test_generator_listing(store: JobStore, remote: Remote) -> None:
+    """A listing may be any function that yields pages, without cursors, with keys and versions that are no text."""
+    remote.fill(30)
+
+    def listing(http: HttpClient, since: Any) -> Iterator[Page]:
+        for start in range(0, 30, 10):
+            yield Page([Entity(f"k{n}", 1, {"n": n}) for n in range(start, start + 10)])  # type: ignore[arg-type]
+
+    assert counts(run(store, remote, listing=listing), "state stopped pages succeeded") == ("success", "end", 3, 30)
+    assert counts(run(store, remote, listing=listing), "state succeeded unchanged") == ("success", 0, 30)
+    assert not remote.pages
+
+
+def test_item_twice_in_a_listing(store: JobStore, remote: Remote) -> None:
+    """An entity that a page lists twice, and a later page again, is stored once."""
+    remote.fill(20)
+    remote.extra = {0: [{"id": "k1", "v": 1}], 10: [{"id": "k2", "v": 1}]}
+    result = run(store, remote)
+    assert result.state == "success"
+    assert live(store) == set(remote.things)
+    assert len(query(store, "SELECT key FROM record")) == 20
+
+
+# -- save and delete of one's own -----------------------------------------------------------------------
+
+
+def _own_table(store: JobStore) -> None:
+    with store.db.write() as connection:
+        connection.execute(text("CREATE TABLE thing (id TEXT PRIMARY KEY, name TEXT NOT NULL)"))
+
+
+def save(session: Any, entity: Entity, record: Any) -> None:
+    """Save into a table of one's own."""
+    session.execute(
+        text("INSERT INTO thing (id, name) VALUES (:id, :name) ON CONFLICT (id) DO UPDATE SET name = excluded.name"),
+        {"id": record["id"], "name": record["name"]},
+    )
+
+
+def delete(session: Any, entity: Entity) -> None:
+    """Delete from a table of one's own."""
+    session.execute(text("DELETE FROM thing WHERE id = :id"), {"id": entity.key})
+
+
+def test_own_save(store: JobStore, remote: Remote) -> None:
+    """A `save` of one's own commits with the job; the ledger knows version and hash, and keeps no data."""
+    _own_table(store)
+    remote.fill(25)
+    run(store, remote, save=save)
+    assert {row["id"] for row in query(store, "SELECT id FROM thing")} == set(remote.things)
+    assert all(row["data"] is None and row["content_hash"] for row in records(store).values())
+    assert counts(run(store, remote, save=save), "succeeded unchanged") == (0, 25)
+
+
+def test_own_save_that_raises(store: JobStore, remote: Remote) -> None:
+    """A `save` that raises fails its entity, its own writes are undone, and the rest of the batch is saved."""
+    _own_table(store)
+    remote.fill(25)
+
+    def bad(session: Any, entity: Entity, record: Any) -> None:
+        save(session, entity, record)
+        if entity.key == "k3":
+            raise ValueError("will not take it")
+        if entity.key == "k4":
+            session.execute(text("INSERT INTO no_such_table VALUES (1)"))
+
+    result = run(store, remote, save=bad)
+    assert counts(result, "state succeeded failed message") == ("partial", 23, 2, "2 of 25 failed")
+    assert {row["id"] for row in query(store, "SELECT id FROM thing")} == set(remote.things) - {"k3", "k4"}
+    assert live(store) == set(remote.things) - {"k3", "k4"}
+    assert dict(result.failures)["k3"] == "ValueError: will not take it"
+
+
+def test_own_save_that_pauses(store: JobStore, remote: Remote) -> None:
+    """A `save` that meets a sign-in refusal pauses the client as a `fetch` does; the job waits."""
+    from clients import AuthRefusedError
+
+    remote.fill(3)
+
+    def bad(session: Any, entity: Entity, record: Any) -> None:
+        raise AuthRefusedError("401 Unauthorized", status=401)
+
+    result = run(store, remote, save=bad)
+    assert counts(result, "state succeeded failed pending") == ("paused", 0, 0, 3)
+
+
+def test_own_save_of_objects(store: JobStore, remote: Remote) -> None:
+    """A `fetch` with a `save` beside it may return what is not JSON."""
+    _own_table(store)
+    remote.fill(3)
+
+    class Thing:
+        def __init__(self, data: dict[str, Any]) -> None:
+            self.data = data
+
+    result = run(
+        store, remote,
+        fetch=lambda http, entity: Thing(http.get_json(f"things/{entity.key}")),
+        save=lambda session, entity, record: save(session, entity, record.data),
+    )  # fmt: skip
+    assert counts(result, "state succeeded") == ("success", 3)
+    assert len(query(store, "SELECT id FROM thing")) == 3
+
+
+def test_record_that_is_not_json(store: JobStore, remote: Remote) -> None:
+    """Without a `save`, a record that is not JSON fails its entity and no other."""
+    remote.fill(20)
+    odd = {"fetch": lambda http, entity: object() if entity.key == "k3" else {"id": entity.key}}
+    result = run(store, remote, **odd)
+    assert counts(result, "state succeeded failed") == ("partial", 19, 1)
+    assert "not JSON" in dict(result.failures)["k3"]
+
+
+def test_gone(store: JobStore, remote: Remote) -> None:
+    """A detail that answers 404 stamps the record as deleted; the run is a success."""
+    remote.fill(12)
+    run(store, remote)
+    remote.change("k3")
+    remote.faults["k3"] = Fault(404)
+    result = run(store, remote)
+    assert counts(result, "state gone failed unchanged") == ("success", 1, 0, 11)
+    assert live(store) == set(remote.things) - {"k3"}
+    # It comes back when the detail does.
+    remote.faults.clear()
+    assert counts(run(store, remote), "succeeded unchanged") == (1, 11)
+    assert live(store) == set(remote.things)
+
+
+def test_own_delete(store: JobStore, remote: Remote) -> None:
+    """A `delete` of one's own runs for what is gone, in the job's transaction."""
+    _own_table(store)
+    remote.fill(12)
+    run(store, remote, save=save, delete=delete)
+    remote.change("k3")
+    remote.faults["k3"] = Fault(410)
+    run(store, remote, save=save, delete=delete)
+    assert {row["id"] for row in query(store, "SELECT id FROM thing")} == set(remote.things) - {"k3"}
+
+
+# -- the sweep ------------------------------------------------------------------------------------------
+
+
+def test_sweep(store: JobStore, remote: Remote) -> None:
+    """After a complete listing, what it no longer has is stamped as deleted; nothing is removed."""
+    remote.fill(20)
+    run(store, remote, delete_missing=True)
+    del remote.things["k3"], remote.things["k4"]
+    result = run(store, remote, delete_missing=True)
+    assert counts(result, "state deleted") == ("success", 2)
+    assert live(store) == set(remote.things)
+    assert len(records(store)) == 20
+    assert counts(run(store, remote, delete_missing=True), "state deleted") == ("success", 0)
+
+
+def test_no_sweep_unless_asked(store: JobStore, remote: Remote) -> None:
+    """Without `delete_missing` nothing is deleted."""
+    remote.fill(20)
+    run(store, remote)
+    del remote.things["k3"]
+    assert counts(run(store, remote), "state deleted") == ("success", 0)
+    assert "k3" in live(store)
+
+
+def test_sweep_above_the_share_is_refused(store: JobStore, remote: Remote) -> None:
+    """More missing than the allowed share: nothing is deleted, and a person is told."""
+    remote.fill(20)
+    run(store, remote, delete_missing=True)
+    for number in range(5):
+        del remote.things[f"k{number}"]
+    result = run(store, remote, delete_missing=True)
+    assert counts(result, "state deleted exit_code") == ("partial", 0, 1)
+    assert "5 of 20" in result.message
+    assert len(live(store)) == 20
+
+
+def test_empty_listing_sweeps_nothing(store: JobStore, remote: Remote) -> None:
+    """A listing that suddenly comes back empty deletes nothing."""
+    remote.fill(20)
+    run(store, remote, delete_missing=True, max_delete_share=1.0)
+    remote.things.clear()
+    result = run(store, remote, delete_missing=True, max_delete_share=1.0)
+    assert counts(result, "state deleted") == ("partial", 0)
+    assert "empty" in result.message
+    assert len(live(store)) == 20
+
+
+@pytest.mark.parametrize("fault", [Fault(500), Fault(401), Fault(200, b"<html>")], ids=["500", "401", "html"])
+def test_incomplete_listing_sweeps_nothing(store: JobStore, remote: Remote, fault: Fault) -> None:
+    """A listing that breaks off deletes nothing, nor does one that stops at a limit."""
+    remote.fill(20)
+    run(store, remote, delete_missing=True)
+    del remote.things["k15"]
+    assert run(store, remote, delete_missing=True, options={"limit": 5}).deleted == 0
+    remote.page_faults[10] = fault
+    result = run(store, remote, delete_missing=True)
+    assert result.deleted == 0
+    assert len(live(store)) == 20
+
+
+def test_failed_entities_are_not_swept(store: JobStore, remote: Remote) -> None:
+    """An entity that is listed and fails is not missing."""
+    remote.fill(20)
+    run(store, remote, delete_missing=True)
+    remote.change("k3")
+    remote.faults["k3"] = Fault(422)
+    assert counts(run(store, remote, delete_missing=True), "state failed deleted") == ("partial", 1, 0)
+    assert len(live(store)) == 20
+
+
+# -- limits and looking ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("limit", "pages", "stopped"), [(1, 1, "limit"), (10, 1, "limit"), (15, 2, "limit"), (25, 3, "end"), (99, 3, "end")]
+)
+def test_limit(store: JobStore, remote: Remote, limit: int, pages: int, stopped: str) -> None:
+    """A limit stops the listing after exactly so many entities; the next run lists from the start."""
+    remote.fill(25)
+    result = run(store, remote, options={"limit": limit})
+    assert counts(result, "state stopped pages listed succeeded") == ("success", stopped, pages, min(limit, 25), min(limit, 25))
+    assert remote.pages.total() == pages
+    result = run(store, remote)
+    assert counts(result, "stopped listed unchanged") == ("end", 25, min(limit, 25))
+    assert live(store) == set(remote.things)
+
+
+def test_dry_run_writes_nothing(store: JobStore, remote: Remote) -> None:
+    """A dry run lists and compares; not one row of any table differs afterwards."""
+    remote.fill(25)
+    empty = dump(store)
+    result = run(store, remote, options={"dry_run": True})
+    assert counts(result, "state stopped listed queued unchanged succeeded") == ("success", "end", 25, 25, 0, 0)
+    assert dump(store) == empty
+    run(store, remote)
+    remote.change("k3")
+    remote.forget()
+    before = dump(store)
+    assert counts(run(store, remote, options={"dry_run": True}), "listed queued unchanged") == (25, 1, 24)
+    assert counts(run(store, remote, options={"dry_run": True, "full": True}), "listed queued unchanged") == (25, 25, 0)
+    assert counts(run(store, remote, options={"dry_run": True, "limit": 7}), "stopped listed") == ("limit", 7)
+    assert dump(store) == before
+    assert not remote.details
+
+
+@pytest.mark.parametrize("fault", [Fault(500), Fault(401), Fault(200, b"<html>")], ids=["500", "401", "html"])
+def test_dry_run_of_a_broken_listing(store: JobStore, remote: Remote, fault: Fault) -> None:
+    """A dry run that meets trouble says so, and writes nothing about it either."""
+    remote.fill(25)
+    remote.page_faults[10] = fault
+    before = dump(store)
+    result = run(store, remote, options={"dry_run": True})
+    assert result.state == "failed"
+    assert result.message
+    assert dump(store) == before
+
+
+def test_dry_run_of_a_paused_client(store: JobStore, remote: Remote) -> None:
+    """A dry run asks a paused client nothing."""
+    remote.fill(5)
+    store.pause(CLIENT, 600, cause="person", reason="maintenance", set_by="me")
+    assert run(store, remote, options={"dry_run": True}).state == "paused"
+    assert remote.requests == 0
+
+
+# -- two at once, and stopping --------------------------------------------------------------------------
+
+
+def test_second_run_at_the_same_time_is_skipped(store: JobStore, remote: Remote, open_store: Callable[..., JobStore]) -> None:
+    """While one process runs a sync, another says so, does nothing, and exits 0."""
+    remote.fill(5)
+    claim = store.begin_listing(SYNC, CLIENT, worker=ELSEWHERE, lease=60)
+    assert isinstance(claim, ListingClaim)
+    result = run(open_store(), remote)
+    assert counts(result, "state stopped exit_code") == ("skipped", "running", 0)
+    assert ELSEWHERE in result.message
+    assert remote.requests == 0
+    store.release_listing(claim)
+    assert run(store, remote).state == "success"
+
+
+def test_two_runs_race(store: JobStore, remote: Remote, open_store: Callable[..., JobStore]) -> None:
+    """Of two runs that start together one works and one is skipped."""
+    remote.fill(30)
+    remote.delay = 0.01
+    stores = [store, open_store()]
+    results: list[RunResult] = []
+    threads = [threading.Thread(target=lambda one=one: results.append(run(one, remote))) for one in stores]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(result.state for result in results) == ["skipped", "success"]
+    assert set(remote.details.values()) == {1}
+
+
+def test_stop_mid_run(store: JobStore, remote: Remote) -> None:
+    """A stop finishes what is in hand and releases the rest; the next run completes, and nothing is fetched or listed twice."""
+    remote.fill(120)
+    remote.delay = 0.02
+    stop = threading.Event()
+    threading.Timer(0.4, stop.set).start()
+    started = time.monotonic()
+    result = run(store, remote, options={"stop": stop})
+    assert time.monotonic() - started < 3
+    assert 0 < result.succeeded < 120
+    assert "processing" not in states(store)
+    assert set(states(store)) <= {"queued", "success"}
+    assert result.pending == states(store)["queued"]
+    remote.delay = 0
+    result = run(store, remote)
+    assert result.state == "success"
+    assert live(store) == set(remote.things)
+    assert set(remote.details.values()) == {1}
+    assert query(store, "SELECT max(attempts) AS n, max(rescues) AS r FROM job") == [{"n": 1, "r": 0}]
+
+
+def test_stop_while_listing(store: JobStore, remote: Remote) -> None:
+    """A listing that was stopped goes on behind its last stored page."""
+    remote.fill(100)
+    remote.page_delay = 0.08
+    stop = threading.Event()
+    threading.Timer(0.3, stop.set).start()
+    result = run(store, remote, delete_missing=True, options={"stop": stop})
+    assert counts(result, "stopped deleted") == ("stop", 0)
+    assert 0 < result.pages < 10
+    remote.page_delay = 0
+    assert counts(run(store, remote, delete_missing=True), "state stopped") == ("success", "end")
+    assert remote.pages == dict.fromkeys(range(0, 100, 10), 1)
+    assert live(store) == set(remote.things)
+
+
+def test_stop_before_a_single_job_begins(store: JobStore, remote: Remote) -> None:
+    """A claim of one job that is stopped before it began goes back like any other."""
+    remote.fill(1)
+    stop = threading.Event()
+
+    class Watching(SilentTracker):
+        def batch(self, keys: list[str], work: Callable[[], Judged]) -> Judged:
+            stop.set()
+            time.sleep(0.5)
+            return work()
+
+    run(store, remote, options={"stop": stop, "tracker": Watching()})
+    assert states(store) == {"queued": 1}
+    assert counts(run(store, remote), "state succeeded") == ("success", 1)
+
+
+def test_entities_one_by_one(store: JobStore, remote: Remote) -> None:
+    """A tracker that shows entities sees the first ones by themselves, the rest as batches, and every page."""
+    remote.fill(60)
+    seen: dict[str, list[Any]] = {"page": [], "entity": [], "batch": []}
+
+    class Showing(SilentTracker):
+        shows_entities = True
+
+        def page(self, number: int, work: Callable[[], Any]) -> Any:
+            seen["page"].append(number)
+            return work()
+
+        def entity(self, key: str, work: Callable[[], Judged]) -> Judged:
+            seen["entity"].append(key)
+            return work()
+
+        def batch(self, keys: list[str], work: Callable[[], Judged]) -> Judged:
+            seen["batch"] += keys
+            return work()
+
+    result = run(store, remote, entity_task_runs=25, batch=10, options={"tracker": Showing()})
+    assert counts(result, "state succeeded") == ("success", 60)
+    assert seen["page"][:6] == [1, 2, 3, 4, 5, 6]
+    assert len(seen["entity"]) == 25
+    assert sorted(seen["entity"] + seen["batch"]) == sorted(remote.things)
+
+
+def test_stop_with_entities_one_by_one(store: JobStore, remote: Remote) -> None:
+    """Also when entities are shown one by one, a stop leaves nothing in hand."""
+    remote.fill(60)
+    remote.delay = 0.02
+
+    class Showing(SilentTracker):
+        shows_entities = True
+
+    stop = threading.Event()
+    threading.Timer(0.3, stop.set).start()
+    result = run(store, remote, options={"tracker": Showing(), "stop": stop})
+    assert 0 < result.succeeded < 60
+    assert set(states(store)) == {"queued", "success"}
+
+
+# -- connections and threads ----------------------------------------------------------------------------
+
+
+class Plain:
+    """An adapter that is not thread safe, and notices when it is treated as if it were."""
+
+    def __init__(self, remote: Remote, opened: list["Plain"]) -> None:
+        self._http = HttpClient(remote.url)
+        self._opened = opened
+        self.threads: set[int] = set()
+        self.closed = 0
+
+    def __enter__(self) -> "Plain":
+        self._opened.append(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.closed += 1
+        self._http.close()
+
+    def get_json(self, path: str) -> Any:
+        """Get."""
+        self.threads.add(threading.get_ident())
+        time.sleep(0.005)
+        return self._http.get_json(path)
+
+
+def test_a_connection_for_each_thread(store: JobStore, remote: Remote) -> None:
+    """An adapter that does not say it is thread safe serves one thread only, and is closed once."""
+    remote.fill(40)
+    opened: list[Plain] = []
+    pages = [Page([Entity(key, "1") for key in remote.things])]
+    result = run(
+        store, remote, client={"connect": lambda _: Plain(remote, opened)}, listing=lambda conn, since: iter(pages), concurrency=4
+    )
+    assert counts(result, "state succeeded") == ("success", 40)
+    assert all(len(one.threads) <= 1 and one.closed == 1 for one in opened)
+    assert 2 <= len(opened) <= 4 + 1 + engine.BATCHES
+
+
+def test_one_connection_for_all_threads(store: JobStore, remote: Remote) -> None:
+    """An adapter that is thread safe is opened once."""
+    remote.fill(40)
+    opened: list[HttpClient] = []
+
+    @contextmanager
+    def connect(_: Any) -> Iterator[HttpClient]:
+        with HttpClient(remote.url) as http:
+            opened.append(http)
+            yield http
+
+    assert run(store, remote, client={"connect": connect}).state == "success"
+    assert len(opened) == 1
+
+
+def test_concurrency_is_bounded(store: JobStore, remote: Remote) -> None:
+    """No more fetches at once than declared, although two batches are in hand."""
+    remote.fill(60)
+    lock, now, most = threading.Lock(), 0, 0
+
+    def fetch(http: HttpClient, entity: Entity) -> Any:
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        time.sleep(0.003)
+        with lock:
+            now -= 1
+        return {"id": entity.key}
+
+    run(store, remote, fetch=fetch, concurrency=3, batch=10)
+    assert most == 3
+
+
+def test_listing_and_working_overlap(store: JobStore, remote: Remote) -> None:
+    """Entities of the first page are worked while later pages are still to come."""
+    remote.fill(50)
+    remote.page_delay = 0.1
+    early: list[int] = []
+
+    class Watching(SilentTracker):
+        def progress(self, progress: Progress) -> None:
+            if not progress.listing_ended:
+                early.append(progress.succeeded)
+
+    run(store, remote, options={"tracker": Watching()})
+    assert max(early) >= 30
+
+
+# -- secrets --------------------------------------------------------------------------------------------
+
+
+def test_secrets_are_in_no_table(store: JobStore, remote: Remote, caplog: pytest.LogCaptureFixture) -> None:
+    """After runs with every kind of error the token stands in no row, no result and no log."""
+    from pydantic import SecretStr
+    from pydantic_settings import BaseSettings
+
+    secret = "t0p-s3cret/&"
+
+    class Settings(BaseSettings):
+        token: SecretStr = SecretStr(secret)
+
+    remote.fill(40)
+    remote.faults = {"k1": Fault(500), "k2": Fault(422), "k3": Fault(200, b"<html>"), "k4": Fault(404)}
+
+    def fetch(http: HttpClient, entity: Entity) -> Any:
+        if entity.key == "k5":
+            raise ValueError(f"bad token {secret}")
+        if entity.key == "k6":
+            http.get_json("things/k1", {"api_key": secret})
+        if entity.key == "k7":
+            return Success(f"done with {secret}")
+        return http.get_json(f"things/{entity.key}")
+
+    of_client = {"settings": Settings, "connect": lambda s: HttpClient(remote.url, auth=Bearer(s.token))}
+    results = [run(store, remote, client=of_client, fetch=fetch)]
+    remote.faults = {"k8": Fault(401)}
+    remote.change("k8")
+    store.resume(CLIENT, by="me")
+    results.append(run(store, remote, client=of_client, fetch=fetch))
+    store.resume(CLIENT, by="me")
+    remote.page_faults = {10: Fault(403)}
+    results.append(run(store, remote, client=of_client, fetch=fetch))
+    assert remote.authorizations == {f"Bearer {secret}"}
+    assert len(query(store, "SELECT * FROM pause")) >= 2
+    everything = f"{dump(store)}{[dataclasses.asdict(result) for result in results]}{caplog.text}"
+    assert "bad token ***" in everything
+    assert secret not in everything
+    assert "t0p-s3cret" not in everything
+
+
+# -- the database fails ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("table", ["job", "record", "listing", "attempt"])
+def test_database_failure_ends_the_run(store: JobStore, remote: Remote, table: str) -> None:
+    """A table that vanishes mid-run ends the run with the database's error, soon, and leaves no thread behind."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    remote.fill(200)
+    remote.delay = 0.01
+    before = threading.active_count()
+    threading.Timer(0.3, lambda: change(store, f"DROP TABLE {table}")).start()
+    started = time.monotonic()
+    with pytest.raises(SQLAlchemyError):
+        run(store, remote)
+    assert time.monotonic() - started < 5
+    left = [thread.name for thread in threading.enumerate() if thread.name.startswith("syncs")]
+    assert not left, before
+
+
+def test_run_that_was_taken_over(store: JobStore, remote: Remote) -> None:
+    """A run whose right another process took ends as failed, says so, and leaves nothing in hand."""
+    remote.fill(60)
+    remote.page_delay = 0.1
+    threading.Timer(0.25, lambda: change(store, f"UPDATE listing SET claim_no = claim_no + 1, worker = '{ELSEWHERE}'")).start()
+    result = run(store, remote, delete_missing=True)
+    assert counts(result, "state deleted") == ("failed", 0)
+    assert "another process" in result.message
+    assert "processing" not in states(store)
+    assert query(store, "SELECT worker FROM listing") == [{"worker": ELSEWHERE}]
+
+
+def test_lane_of_the_declaration(store: JobStore, remote: Remote) -> None:
+    """Jobs wait in the declared queue with the declared priority."""
+    remote.fill(3)
+    run(store, remote, queue="slow", priority=7)
+    found = query(store, "SELECT DISTINCT queue, client, type, priority FROM job")
+    assert found == [{"queue": "slow", "client": LANE.client, "type": LANE.type, "priority": 7}]
