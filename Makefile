@@ -29,7 +29,7 @@ $(READY): requirements.lock pyproject.toml
 	@touch $@
 
 demo: $(READY)
-	@$(BIN)/python -m syncs_demo
+	@$(BIN)/python syncs/_demo.py
 
 test: $(READY)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile

@@ -70,7 +70,7 @@ def run(order: dict[str, Any]) -> None:
     def fetching(http: Any, entity: Any) -> Any:
         if entity.key == poison:
             # So that what is in hand beside it is under way.
-            time.sleep(0.05)
+            time.sleep(order.get("dying", 0.05))
             os.kill(os.getpid(), signal.SIGKILL)
         if effects:
             with Path(effects).open("a") as file:

@@ -1,4 +1,4 @@
-"""Kill a run with SIGKILL wherever it is, start it again: nothing is lost, nothing is stuck, nothing comes twice (issue 2, point 9).
+"""Kill a run with SIGKILL wherever it is, start it again: nothing is lost, stuck or stored twice (issue 2, point 9).
 
 The runs are real processes of the real engine, the remote counts what it is asked, and the database itself writes an audit.
 """
@@ -17,7 +17,7 @@ from typing import Any
 import kit
 import psutil
 import pytest
-from remote import LANE, SYNC, Remote, change, live, query, states
+from remote import LANE, SYNC, Fault, Remote, live, query, states
 
 from jobs import JobStore
 
@@ -80,6 +80,10 @@ class Brood:
         """Run to the end."""
         return self.result(self.start(**order))
 
+    def has_result(self, pid: int) -> bool:
+        """Tell whether a run came to its end."""
+        return self._results[pid].exists()
+
     def die(self, **order: Any) -> None:
         """Run until it kills itself, which it must."""
         pid = self.start(**order)
@@ -119,7 +123,9 @@ def audited(open_store: Callable[..., JobStore]) -> JobStore:
 
 def assert_complete(store: JobStore, remote: Remote, brood: Brood) -> None:
     """Hold what is left against the promises of a resume, and the audit against I1 to I7."""
-    unfinished = query(store, "SELECT key, state, attempts, rescues, message FROM job WHERE state NOT IN ('success', 'superseded')")
+    unfinished = query(
+        store, "SELECT key, state, attempts, rescues, message FROM job WHERE state NOT IN ('success', 'superseded')"
+    )
     assert not unfinished
     rows = query(store, "SELECT key FROM record WHERE sync = :sync", sync=SYNC)
     assert sorted(row["key"] for row in rows) == sorted(remote.things), "every entity is stored exactly once"
@@ -229,11 +235,11 @@ def test_killed_again_and_again(audited: JobStore, remote: Remote, brood: Brood)
     remote.page_delay = 0.06
     remote.delay = 0.012
     pid = brood.start(sync={"batch": 10})
-    for turn in range(60):
+    for turn in range(13):
         end = time.monotonic() + 0.15 + 0.15 * (turn * 7 % 11) / 10
         while time.monotonic() < end and brood.is_running(pid):
             time.sleep(0.005)
-        if not brood.is_running(pid) or turn == 25:
+        if not brood.is_running(pid) or turn == 12:
             break
         brood.kill(pid)
         pid = brood.start(sync={"batch": 10})
@@ -245,25 +251,40 @@ def test_killed_again_and_again(audited: JobStore, remote: Remote, brood: Brood)
     assert remote.pages.total() <= 15 * generations + len(brood.killed)
 
 
+def deaths_until_a_run_ends(brood: Brood, *, most: int, **order: Any) -> int:
+    """Run until a run comes to its end; return how many died before it."""
+    for deaths in range(most + 1):
+        pid = brood.start(**order)
+        brood.wait(pid)
+        if brood.has_result(pid):
+            return deaths
+        brood.killed.append(pid)
+    raise AssertionError(f"{most + 1} runs died, and there is no end")
+
+
 def test_poison(audited: JobStore, remote: Remote, brood: Brood) -> None:
     """An entity that kills whoever fetches it ends as poison after three deaths, and takes no other with it."""
     remote.fill(60)
-    deaths = 0
-    while True:
-        pid = brood.start(poison="k33", sync={"batch": 20})
-        brood.wait(pid)
-        if brood._results[pid].exists():
-            break
-        brood.killed.append(pid)
-        deaths += 1
-        assert deaths <= 4, "it never ends"
-    assert deaths == 3
+    brood.die(die="listed", sync={"batch": 20})
+    # The listing breaks from now on: these runs only work what is left.
+    remote.page_faults[0] = Fault(404)
+    before = len(query(audited, "SELECT id FROM attempt WHERE outcome = 'rescued'"))
+    assert before == 0
+    assert 2 <= deaths_until_a_run_ends(brood, most=3, poison="k33", sync={"batch": 20}) <= 3
     bad = query(audited, "SELECT key, message FROM job WHERE state = 'failure'")
     assert [row["key"] for row in bad] == ["k33"]
-    assert bad[0]["message"].startswith("poison")
+    assert bad[0]["message"].startswith("poison: 3 workers died")
     assert live(audited) == set(remote.things) - {"k33"}
     assert not {"processing", "queued"} & set(states(audited))
     kit.assert_invariants(audited, killed=brood.killed)
+
+
+@pytest.mark.xfail(reason="a job that gives way to its queued twin does not hand its rescues on (jobs/settle.py)", strict=True)
+@pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
+def test_poison_that_is_listed_again(audited: JobStore, remote: Remote, brood: Brood) -> None:
+    """Also an entity that each run lists again while it is in hand ends as poison: its follow-up is as suspect as it was."""
+    remote.fill(10)
+    assert deaths_until_a_run_ends(brood, most=5, poison="k3", dying=0.3) == 3
 
 
 def test_poison_that_is_worked_by_a_worker(audited: JobStore, remote: Remote, brood: Brood) -> None:
@@ -287,13 +308,10 @@ def test_silent_process_loses_its_run(audited: JobStore, remote: Remote, brood: 
     until(lambda: remote.details.total() >= 10)
     os.kill(pid, signal.SIGSTOP)
     time.sleep(1.0)
-    change_all = "UPDATE record SET version = version"
-    change(audited, change_all)
     other = brood.start(lease=0.6, sync={"batch": 10})
     until(lambda: len(live(audited)) > 40)
     os.kill(pid, signal.SIGCONT)
     assert brood.result(other)["state"] == "success"
-    brood.wait(pid)
-    assert json.loads(brood._results[pid].read_text())["state"] == "failed"
+    assert brood.result(pid)["state"] == "failed"
     assert brood.complete()["state"] == "success"
     assert_complete(audited, remote, brood)

@@ -150,18 +150,19 @@ def record(store: JobStore, key: str, sync: str = LANE.type) -> dict[str, Any] |
     return None if found is None else dict(found)
 
 
-# -- audit ------------------------------------------------------------------------------------------------------------------------
+# -- audit ---------------------------------------------------------------------------------------------------------------------
 
 _COLUMNS = """
-    job_id BIGINT NOT NULL, old_state TEXT, new_state TEXT NOT NULL, old_claim INTEGER, claim_no INTEGER NOT NULL, queue TEXT NOT NULL,
-    fingerprint TEXT, worker TEXT, old_lease TEXT, at TEXT NOT NULL, rescued INTEGER NOT NULL
+    job_id BIGINT NOT NULL, old_state TEXT, new_state TEXT NOT NULL, old_claim INTEGER, claim_no INTEGER NOT NULL,
+    queue TEXT NOT NULL, fingerprint TEXT, worker TEXT, old_lease TEXT, at TEXT NOT NULL, rescued INTEGER NOT NULL
 """
 _AUDIT_SQLITE = f"""
 CREATE TABLE audit (n INTEGER PRIMARY KEY AUTOINCREMENT, {_COLUMNS})
 ----
 CREATE TRIGGER audit_insert AFTER INSERT ON job BEGIN
     INSERT INTO audit (job_id, old_state, new_state, claim_no, queue, fingerprint, worker, at, rescued)
-    VALUES (NEW.id, NULL, NEW.state, NEW.claim_no, NEW.queue, NEW.fingerprint, NEW.worker, strftime('%Y-%m-%d %H:%M:%f', 'now'), 0);
+    VALUES (NEW.id, NULL, NEW.state, NEW.claim_no, NEW.queue, NEW.fingerprint, NEW.worker,
+            strftime('%Y-%m-%d %H:%M:%f', 'now'), 0);
 END
 ----
 CREATE TRIGGER audit_update AFTER UPDATE ON job WHEN OLD.state <> NEW.state OR OLD.claim_no <> NEW.claim_no BEGIN
@@ -300,7 +301,7 @@ def _assert_ledger(store: JobStore, jobs: dict[int, dict[str, Any]]) -> None:
         assert found["deleted_at"] is None
 
 
-# -- processes --------------------------------------------------------------------------------------------------------------------
+# -- processes -----------------------------------------------------------------------------------------------------------------
 
 
 def environment(**more: str) -> dict[str, str]:

@@ -73,7 +73,7 @@ def test_a_page_and_a_retry_meet(open_store: Callable[..., JobStore]) -> None:
             text(
                 "INSERT INTO job (queue, client, type, key, fingerprint, available_at, created_at) VALUES ('default', 'api',"
                 " 'api.things', 'a', 'api.things/a', '2020-01-01 00:00:00.000000+00', '2020-01-01 00:00:00.000000+00')"
-            )  # fmt: skip
+            )
         )
         found: list[list[str]] = []
         thread = threading.Thread(
@@ -85,8 +85,8 @@ def test_a_page_and_a_retry_meet(open_store: Callable[..., JobStore]) -> None:
     assert found == [["superseded", "queued"]]
 
 
-def test_everything_at_once(open_store: Callable[..., JobStore]) -> None:
-    """Pages of the same entities, claims, failing finishes, renewals, releases and rescues in 8 threads: no error, invariants hold."""
+def test_everything_at_once(open_store: Callable[..., JobStore]) -> None:  # noqa: C901  # eight threads, five roles
+    """Pages of the same entities, claims, failing finishes, renewals, releases and rescues at once: no error, I1 to I7 hold."""
     stores = [open_store(max_rescues=10**6) for _ in range(4)]
     start_audit(stores[0])
     stop = threading.Event()

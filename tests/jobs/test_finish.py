@@ -58,7 +58,7 @@ def fails_in_sql(session: Any) -> Verdict:
 
 def together(*times: Any) -> bool:
     """Tell whether these were written by one statement; SQLite's clock goes on within it."""
-    return max(times) - min(times) < timedelta(milliseconds=1)
+    return max(times) - min(times) < timedelta(milliseconds=100)
 
 
 def things(store: JobStore) -> list[str]:

@@ -1,4 +1,4 @@
-"""What the tests of the Prefect half share: an API on loopback, a project, and one real Prefect server and worker started by `syncs up`."""
+"""What the tests of the Prefect half share: an API on loopback, a project, and one real server and worker from `syncs up`."""
 
 import contextlib
 import json

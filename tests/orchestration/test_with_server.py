@@ -1,4 +1,4 @@
-"""The whole of the Prefect half against a real server and a real worker: one server for all of these tests, and the last ones end it."""
+"""The Prefect half against a real server and a real worker: one server for all of these tests; the last ones end it."""
 
 import json
 import os

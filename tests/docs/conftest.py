@@ -1,0 +1,182 @@
+"""What the tests of the documentation share: its pages and code blocks, an empty project, and a Petstore on loopback."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A code block of a page."""
+
+    page: str
+    language: str
+    text: str
+
+    @property
+    def declares(self) -> bool:
+        """Whether it is a file for `syncs/`, rather than a line of one."""
+        return self.language == "python" and "from flows import" in self.text
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page of the documentation."""
+
+    path: Path
+    text: str
+
+    @property
+    def name(self) -> str:
+        """The path from the root of the project."""
+        return str(self.path.relative_to(ROOT))
+
+    @property
+    def blocks(self) -> list[Block]:
+        """Its code blocks, in order."""
+        return [Block(self.name, language, text) for language, text in _BLOCK.findall(self.text)]
+
+    @property
+    def prose(self) -> str:
+        """The page without its code blocks."""
+        return _BLOCK.sub("", self.text)
+
+    def section(self, heading: str) -> str:
+        """Return what stands below a heading, up to the next heading of its level or above."""
+        level, start = re.escape(heading.split()[0]), self.text.index(f"\n{heading}\n")
+        rest = self.text[start + len(heading) + 2 :]
+        end = re.search(rf"^#{{1,{len(level.replace(chr(92), ''))}}} ", rest, re.MULTILINE)
+        return rest[: end.start()] if end else rest
+
+
+def rows(text: str) -> list[list[str]]:
+    """Return the rows of the tables in a text, without their heads."""
+    found: list[list[str]] = []
+    for line in text.splitlines():
+        if not line.startswith("|"):
+            continue
+        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip("|"))]
+        if set(cells[0]) == {"-"}:
+            found.pop()
+        else:
+            found.append(cells)
+    return found
+
+
+@pytest.fixture(scope="session")
+def pages() -> dict[str, Page]:
+    """Every page by its path: the README and `docs/`."""
+    paths = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    return {str(path.relative_to(ROOT)): Page(path, path.read_text()) for path in paths}
+
+
+@pytest.fixture(scope="session")
+def reference(pages: dict[str, Page]) -> Page:
+    """The reference."""
+    return pages["docs/reference.md"]
+
+
+@pytest.fixture(scope="session")
+def table_rows() -> Any:
+    """The function `rows`."""
+    return rows
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty project, which is the working directory; no settings and no Prefect server of this machine reach it."""
+    for name in os.environ:
+        if name.startswith(("SYNCS_", "PREFECT_", "PETSTORE_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / ".prefect"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    (tmp_path / "syncs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@dataclass
+class Petstore:
+    """The API of the examples: pets by cursor, one by one, for those who have the token."""
+
+    pets: list[dict[str, Any]] = field(default_factory=list)
+    #: Pets that are listed and answer 404.
+    gone: set[int] = field(default_factory=set)
+    url: str = ""
+
+    def answer(self, path: str, cursor: int) -> tuple[int, Any]:
+        """Return status and document."""
+        if path == "/api/pets":
+            more = cursor + 10 < len(self.pets)
+            return 200, {"data": self.pets[cursor : cursor + 10], "next_cursor": cursor + 10 if more else None}
+        found = [pet for pet in self.pets if path == f"/api/pets/{pet['id']}" and pet["id"] not in self.gone]
+        return (200, found[0]) if found else (404, {})
+
+
+@pytest.fixture
+def petstore(monkeypatch: pytest.MonkeyPatch) -> Iterator[Petstore]:
+    """A Petstore with 25 pets, whose address and token are in the environment."""
+    store = Petstore([{"id": number, "name": f"pet {number}", "updated_at": "v1"} for number in range(1, 26)])
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        wbufsize = -1
+
+        def do_GET(self) -> None:
+            parts = urlsplit(self.path)
+            status, document = store.answer(parts.path, int(parse_qs(parts.query).get("cursor", ["0"])[0]))
+            if self.headers["Authorization"] != "Bearer t0p-secret":
+                status, document = 401, {}
+            body = json.dumps(document).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            return None
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}).start()
+    store.url = f"http://127.0.0.1:{server.server_address[1]}/api/"
+    monkeypatch.setenv("PETSTORE_BASE_URL", store.url)
+    monkeypatch.setenv("PETSTORE_TOKEN", "t0p-secret")
+    try:
+        yield store
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def run() -> Any:
+    """Run a sync as a process and return its document; it must exit with the code given."""
+
+    def run_it(sync: str, *options: str, code: int = 0) -> dict[str, Any]:
+        done = subprocess.run(
+            [sys.executable, "-m", "flows", "run", sync, "--json", *options],
+            text=True, capture_output=True, timeout=60, check=False, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        assert done.returncode == code, done.stderr
+        document: dict[str, Any] = json.loads(done.stdout)
+        return document
+
+    return run_it

@@ -1,0 +1,150 @@
+"""The examples of README and `docs/`: every one is read as a file, the main ones are run against a real API."""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlsplit
+
+import httpx
+import pytest
+
+import clients
+import jobs
+from flows import registry
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.docs.conftest import Block, Page, Petstore
+
+PAGINATORS = (
+    "Continue", "Cursor", "Keyset", "LinkHeader", "NextLink", "Offset", "PageNumber", "SinglePage", "TotalPages",
+)  # fmt: skip
+
+
+def files(pages: dict[str, Page]) -> list[Block]:
+    """Return the blocks that are whole files."""
+    return [block for page in pages.values() for block in page.blocks if block.declares]
+
+
+def example(pages: dict[str, Page], page: str, words: str) -> str:
+    """Return the file of a page that holds these words."""
+    return next(block.text for block in files(pages) if block.page == page and words in block.text)
+
+
+def records(query: str) -> list[tuple[Any, ...]]:
+    """Ask the project's database."""
+    with closing(sqlite3.connect("data/syncs.db")) as connection:
+        return connection.execute(query).fetchall()
+
+
+def test_every_file_is_read(pages: dict[str, Page], project: Path) -> None:
+    """Each block that imports from `flows` declares a client and a sync, also when one process reads it twice."""
+    found = files(pages)
+    for number, block in enumerate(found):
+        path = project / f"example_{number}.py"
+        path.write_text(block.text)
+        for _ in range(2):
+            loaded = registry.load([path])
+            assert loaded.broken == (), f"{block.page}: {loaded.broken}"
+            assert loaded.clients
+            assert loaded.syncs
+    assert len(found) >= 5
+
+
+def test_every_line_works(pages: dict[str, Page]) -> None:
+    """Each Python block that is no file is code that runs with the public names."""
+    lines = [block for page in pages.values() for block in page.blocks if block.language == "python" and not block.declares]
+    names = {name: getattr(package, name) for package in (clients, jobs) for name in package.__all__}
+    for block in lines:
+        exec(compile(block.text, block.page, "exec"), dict(names))
+    assert lines
+
+
+@pytest.mark.parametrize("name", PAGINATORS)
+def test_each_paginator_pages_as_its_sample_says(pages: dict[str, Page], name: str) -> None:
+    """The line for an API, run against the sample answers above it, sends the requests that stand there and ends."""
+    guide = pages["docs/write-a-sync.md"]
+    heading = next(line for line in guide.text.splitlines() if line.startswith(f"### {name}: "))
+    section = guide.section(heading)
+    sample, code = re.findall(r"^```\w+\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    scope: dict[str, Any] = {one: getattr(clients, one) for one in clients.__all__}
+    exec(compile(code, heading, "exec"), scope)
+    exchanges = re.findall(r"^GET (\S+)\n((?:[A-Z][\w-]+: .*\n)*)(.*)\n", sample, re.MULTILINE)
+    answers = iter(exchanges)
+    asked = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append((request.url.path, sorted(parse_qsl(request.url.query.decode()))))
+        _, headers, body = next(answers)
+        pairs = dict(line.split(": ", 1) for line in headers.splitlines())
+        return httpx.Response(200, headers=pairs, json=json.loads(body))
+
+    with clients.HttpClient("https://api.example/", transport=httpx.MockTransport(answer)) as http:
+        keys = [entity.key for page in scope["listing"](http) for entity in page.items]
+    wanted = [(urlsplit(url).path, sorted(parse_qsl(urlsplit(url).query))) for url, _, _ in exchanges]
+    assert wanted == asked
+    assert keys in (["1"], ["1", "2"])
+
+
+def test_every_paginator_has_a_sample() -> None:
+    """The samples above are those of all paginators there are."""
+    known = [name for name in clients.__all__ if hasattr(getattr(clients, name), "first")]
+    assert sorted(PAGINATORS) == sorted(set(known) - {"Paginator"})
+
+
+def test_the_readme_runs(pages: dict[str, Page], project: Path, petstore: Petstore, run: Any) -> None:
+    """The README's file stores 25 pets, then finds nothing to do, then takes up a change and deletes what is gone."""
+    (project / "syncs/petstore.py").write_text(example(pages, "README.md", "petstore.pets"))
+    first, second = run("petstore.pets"), run("petstore.pets")
+    assert ("success", 25, 25) == (first["state"], first["listed"], first["succeeded"])
+    assert ("success", 0, 25) == (second["state"], second["queued"], second["unchanged"])
+    petstore.pets[0] |= {"name": "another", "updated_at": "v2"}
+    del petstore.pets[-1]
+    third = run("petstore.pets")
+    assert ("success", 1, 1) == (third["state"], third["succeeded"], third["deleted"])
+    assert [("another",)] == records("SELECT json_extract(data, '$.name') FROM record WHERE key = '1'")
+    assert [("25",)] == records("SELECT key FROM record WHERE deleted_at IS NOT NULL")
+
+
+def test_the_first_step_runs(pages: dict[str, Page], project: Path, petstore: Petstore, run: Any) -> None:
+    """The file of the how-to's first step stores what it lists, and the commands of its last step do as they say."""
+    (project / "syncs/petstore.py").write_text(example(pages, "docs/write-a-sync.md", "return http.get_json"))
+    dry = run("petstore.pets", "--limit", "20", "--dry-run")
+    assert ("success", 20, "limit") == (dry["state"], dry["queued"], dry["stopped"])
+    assert [(0,)] == records("SELECT count(*) FROM job")
+    assert 20 == run("petstore.pets", "--limit", "20")["succeeded"]
+    assert 5 == run("petstore.pets")["succeeded"]
+    assert 25 == run("petstore.pets", "--full")["queued"]
+
+
+def test_a_table_of_your_own(pages: dict[str, Page], project: Path, petstore: Petstore, run: Any) -> None:
+    """The how-to's main example makes its table, saves into it, and deletes from it what answers 404."""
+    path = project / "syncs/petstore.py"
+    path.write_text(example(pages, "docs/write-a-sync.md", "def save("))
+    subprocess.run([sys.executable, str(path)], check=True, timeout=60)
+    assert 25 == run("petstore.pets")["succeeded"]
+    assert [(25, "pet 9")] == records("SELECT count(*), max(name) FROM pet")
+    petstore.gone = {9}
+    assert (24, 1) == tuple(run("petstore.pets", "--full")[key] for key in ("unchanged", "gone"))
+    assert [(24, "pet 8")] == records("SELECT count(*), max(name) FROM pet")
+
+
+def test_resuming_a_client(pages: dict[str, Page], project: Path, petstore: Petstore, run: Any) -> None:
+    """The one-liner of `run-it.md` ends a pause."""
+    (project / "syncs/petstore.py").write_text(example(pages, "README.md", "petstore.pets"))
+    petstore.gone = set(range(1, 26))
+    text = (project / "syncs/petstore.py").read_text()
+    (project / "syncs/petstore.py").write_text(text.replace("after=3", "after=3, enforced={404: None}"))
+    assert "paused" == run("petstore.pets", code=1)["state"]
+    line = next(line for line in pages["docs/run-it.md"].text.splitlines() if line.startswith("$ python -c "))
+    code = line.removeprefix("$ python -c ").strip('"')
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    petstore.gone = set()
+    assert "success" == run("petstore.pets")["state"]

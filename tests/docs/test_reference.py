@@ -1,0 +1,228 @@
+"""The reference against the code: it names what there is, and nothing else. A change that forgets it fails here."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections.abc import Iterator
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import pytest
+import yaml
+
+import clients
+import flows
+import jobs
+from flows.cli.program import program
+from flows.result import RunResult
+from flows.settings import Settings
+from jobs import models
+
+if TYPE_CHECKING:
+    from tests.docs.conftest import Page
+
+ROOT = Path(__file__).parents[2]
+_NAME = re.compile(r"`([^`]+)`")
+
+
+def commands(command: click.Command = program, path: str = "syncs") -> Iterator[tuple[str, click.Command]]:
+    """Yield every command with its words."""
+    if isinstance(command, click.Group):
+        for name, inner in command.commands.items():
+            yield from commands(inner, f"{path} {name}")
+    else:
+        yield path, command
+
+
+def options(command: click.Command) -> set[str]:
+    """Return the options of a command, but for those that all have."""
+    found = {name for one in command.params if isinstance(one, click.Option) for name in one.opts}
+    return found - {"--json", "--help", "-h"}
+
+
+def code_of(page: Page) -> Iterator[str]:
+    """Yield what a page shows as code, line by line."""
+    for block in page.blocks:
+        yield from (line.removeprefix("$ ") for line in block.text.splitlines() if block.language in ("console", "text"))
+    yield from _NAME.findall(page.prose)
+
+
+def test_every_command_is_there(reference: Page, table_rows: Any) -> None:
+    """The table of commands has each command once, with its arguments as `--help` shows them, and no other."""
+    listed = [row[0].strip("`") for row in table_rows(reference.section("## Commands")) if row[0].startswith("`syncs")]
+    known = {}
+    for path, command in commands():
+        arguments = [one.make_metavar(click.Context(command)) for one in command.params if isinstance(one, click.Argument)]
+        known[path] = " ".join([path, *arguments])
+    assert sorted(known.values()) == sorted({text for text in listed if text in known.values()})
+    assert {re.sub(r" (\[?[A-Z].*)$", "", text) for text in listed} == set(known)
+
+
+def test_every_option_is_there(reference: Page, table_rows: Any) -> None:
+    """The table of options has each option below its command, and no other."""
+    found: dict[str, set[str]] = {}
+    at = ""
+    for row in table_rows(reference.section("## Commands")):
+        if len(row) == 4:
+            at = row[0].strip("`") or at
+            found.setdefault(at, set()).update(_NAME.findall(row[1]))
+    assert {path: options(command) for path, command in commands() if options(command)} == found
+    assert "--json" in reference.text
+
+
+def test_every_command_that_is_named_exists(pages: dict[str, Page]) -> None:
+    """Wherever a page says `syncs …`, the command is one, and it has the options that stand there."""
+    known = dict(commands())
+    groups = {path.rsplit(" ", 1)[0] for path in known}
+    seen = 0
+    for page in pages.values():
+        for text in code_of(page):
+            for words in re.findall(r"(?:^|[\s/])syncs ((?:[a-z-]+ ?)*)([^&|\n#]*)", text):
+                path = next(
+                    (f"syncs {one}" for one in (" ".join(words[0].split()[:2]), *words[0].split()[:1]) if f"syncs {one}" in known),
+                    "",
+                )
+                assert path or f"syncs {words[0].strip()}" in groups, f"{page.name}: {text}"
+                if path:
+                    used = set(re.findall(r"(?<!\S)--?[a-z][a-z-]*", " ".join(words)))
+                    assert used <= options(known[path]) | {"--json", "--help", "-h"}, f"{page.name}: {text}"
+                    seen += 1
+    assert seen > 30
+
+
+@pytest.mark.parametrize("package", [clients, jobs, flows])
+def test_every_public_name_is_there(reference: Page, package: Any) -> None:
+    """Each name that a package exports is in the reference."""
+    words = set(re.findall(r"\w+", reference.text))
+    assert [] == [name for name in package.__all__ if name not in words]
+
+
+def test_every_variable_is_there(reference: Page, table_rows: Any) -> None:
+    """Each `SYNCS_…` variable that the code reads or names is in the table, and the table has no other."""
+    code = "".join(path.read_text() for package in ("clients", "jobs", "flows") for path in (ROOT / package).rglob("*.py"))
+    known = set(re.findall(r"(?<![\w])SYNCS_[A-Z]+(?:_[A-Z]+)*", code))
+    known |= {f"SYNCS_{name}".upper() for name in Settings.model_fields}
+    listed = {name for row in table_rows(reference.section("## Environment variables")) for name in _NAME.findall(row[0])}
+    assert known == {name for name in listed if name.startswith("SYNCS_")}
+    default = Settings.model_fields["database_url"].default
+    assert f"`{default}`" in reference.section("## Environment variables")
+
+
+@pytest.mark.parametrize("table", sorted(models.metadata.tables))
+def test_every_column_is_there(reference: Page, table_rows: Any, table: str) -> None:
+    """Each table has a section, whose rows are its columns."""
+    listed = [name for row in table_rows(reference.section(f"### `{table}`")) for name in _NAME.findall(row[0])]
+    assert sorted(column.name for column in models.metadata.tables[table].columns) == sorted(listed)
+
+
+def test_every_state_is_there(reference: Page, table_rows: Any) -> None:
+    """The states of jobs are those of the table; the keys of a run are those of `run --json`."""
+    states = [row[0].strip("`") for row in table_rows(reference.section("### Job"))]
+    assert list(models.STATES) == states
+    keys = [name for row in table_rows(reference.section("## JSON")) if len(row) == 2 for name in _NAME.findall(row[0])]
+    keys = [name for name in keys if not name.startswith("syncs ")]
+    assert sorted(RunResult("s", "c", "success").as_json()) == sorted(keys)
+
+
+@pytest.mark.parametrize(
+    ("heading", "declaration"),
+    [
+        ("### `Client(id, …)`", flows.Client),
+        ("### `Sync(id, client, …)`", flows.Sync),
+        ("### `Retry(…)`", jobs.Retry),
+        ("### `PausePolicy(…)`", flows.PausePolicy),
+        ("### `Listing(path, paginator, …)`", clients.Listing),
+    ],
+)
+def test_every_field_is_there(reference: Page, table_rows: Any, heading: str, declaration: Any) -> None:
+    """A declaration's table has its fields, with their defaults where these are plain values."""
+    listed = {row[0].strip("`"): row[1].strip("`") for row in table_rows(reference.section(heading))}
+    named = re.findall(r"(\w+),", heading)
+    own = [one for one in fields(declaration) if one.name in listed or one.name not in (*named, "_")]
+    assert sorted(listed) == sorted(one.name for one in own)
+    for one in own:
+        try:
+            shown = ast.literal_eval(listed[one.name])
+        except (ValueError, SyntaxError):
+            continue
+        default = one.default_factory() if one.default_factory is not MISSING else one.default
+        assert default == shown, one.name
+
+
+def test_signatures_are_right(reference: Page) -> None:
+    """What the reference writes as `Name(a, b=1)` has the parameters and defaults that the code has."""
+    seen = 0
+    for text in _NAME.findall(reference.text):
+        found = re.fullmatch(r"([A-Z]\w+)\((.*)\)", text)
+        what = next((getattr(p, found[1]) for p in (clients, jobs, flows) if hasattr(p, found[1])), None) if found else None
+        if found is None or what is None or "…" in text:
+            continue
+        call = ast.parse(text.replace("KeepPolicy()", "None"), mode="eval").body
+        assert isinstance(call, ast.Call)
+        parameters = inspect.signature(what).parameters
+        shown = [one.id for one in call.args if isinstance(one, ast.Name)] + [str(one.arg) for one in call.keywords]
+        if all(isinstance(one, ast.Name) for one in call.args) and len(call.args) == len([p for p in parameters.values() if p.default is p.empty]):
+            assert [name for name in parameters if not name.startswith("_")] == shown, text
+            for one in call.keywords:
+                default = parameters[str(one.arg)].default
+                if isinstance(default, str | int | float | bool):
+                    assert default == ast.literal_eval(one.value), text
+            seen += 1
+    assert seen > 20
+
+
+@pytest.mark.parametrize("package", [clients, jobs, flows])
+def test_the_error_tree_is_the_code_s(reference: Page, package: Any) -> None:
+    """Each error stands below its parent."""
+    above: list[str] = []
+    found = set()
+    for block in reference.blocks:
+        for line in block.text.splitlines():
+            if (shown := re.match(r"([│├└─ ]*)([A-Z]\w+)", line)) and hasattr(package, shown[2]):
+                depth = len(shown[1]) // 4
+                above[depth:] = [shown[2]]
+                found.add(shown[2])
+                if depth:
+                    assert above[depth - 1] in [base.__name__ for base in getattr(package, shown[2]).__bases__]
+    errors = {name for name in package.__all__ if inspect.isclass(one := getattr(package, name)) and issubclass(one, Exception)}
+    assert errors == found
+
+
+def test_every_deployment_is_there(pages: dict[str, Page], table_rows: Any) -> None:
+    """The deployments of `prefect.yaml` are those of the table in `run-it.md`, and its own example fits in."""
+    text = (ROOT / "prefect.yaml").read_text()
+    known = [f"{one['entrypoint'].rsplit(':')[-1]}/{one['name']}" for one in yaml.safe_load(text)["deployments"]]
+    guide = pages["docs/run-it.md"]
+    assert known == [row[0].strip("`") for row in table_rows(guide.section("## Schedules"))]
+    (example,) = [block.text for block in guide.blocks if block.language == "yaml"]
+    added = yaml.safe_load(text + "\n" + example)["deployments"][-1]
+    assert {"work_queue_name": "petstore", "name": "syncs"}.items() <= added["work_pool"].items()
+    assert "CANCEL_NEW" == added["concurrency_limit"]["collision_strategy"]
+
+
+def test_every_link_resolves(pages: dict[str, Page]) -> None:
+    """A link to a file or a heading of ours leads somewhere."""
+    for page in pages.values():
+        for target in re.findall(r"\]\(([^)]+)\)", page.prose):
+            if "://" in target:
+                continue
+            file, _, anchor = target.partition("#")
+            path = (page.path.parent / file).resolve() if file else page.path
+            assert path.is_file(), f"{page.name}: {target}"
+            if anchor:
+                headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
+                slugs = [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
+                assert anchor in slugs, f"{page.name}: {target}"
+
+
+def test_one_sentence_per_line(pages: dict[str, Page]) -> None:
+    """Prose has one sentence on each line, so that a change shows as one line."""
+    for page in pages.values():
+        for line in page.prose.splitlines():
+            if not line.startswith(("|", "#")):
+                text = re.sub(r"`[^`]*`|\*\*[^*]*\*\*", "x", line)
+                assert not re.search(r"[.!?] [A-Z]", text), f"{page.name}: {line}"
