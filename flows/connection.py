@@ -1,11 +1,17 @@
 """The live connections of one client during a run. Knows no job."""
 
+import logging
 import threading
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
 
 from flows.declaration import Client
+from flows.verdict import attempt
+from jobs.job import Verdict
+from jobs.outcome import Failure
+
+log = logging.getLogger("syncs.connection")
 
 
 class Connections:
@@ -31,7 +37,10 @@ class Connections:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._stack.close()
+        # Nobody's work hangs on the farewell: what it comes to must not take the place of what the run came to.
+        failed = attempt(self._stack.close, lambda error: Verdict(Failure(type(error).__name__)))
+        if isinstance(failed, Verdict) and isinstance(failed.outcome, Failure):
+            log.warning("%s: a connection could not be closed: %s", self._client.id, failed.outcome.message)
 
     def get(self) -> Any:
         """Return a connection for the calling thread.

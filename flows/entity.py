@@ -11,7 +11,7 @@ from flows.verdict import OUTCOMES, attempt, judge, verdict_of
 from jobs import PayloadError
 from jobs.fingerprint import content_hash, encode
 from jobs.job import Content, Done, Job, Verdict
-from jobs.outcome import Gone, Success
+from jobs.outcome import Failure, Gone, Pause, Snooze, Success
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +55,13 @@ class EntityWork:
 
     def _masked(self, verdict: Verdict) -> Verdict:
         """Mask what a `fetch` says in an outcome of its own."""
-        for name in ("message", "reason"):
-            text = getattr(verdict.outcome, name, "")
-            if text and (clean := self.mask(text)) != text:
-                return verdict._replace(outcome=replace(verdict.outcome, **{name: clean}))
-        return verdict
+        match verdict.outcome:
+            case (Success(text) | Failure(text)) as outcome:
+                return verdict._replace(outcome=replace(outcome, message=self.mask(text)))
+            case (Snooze(reason=text) | Pause(reason=text)) as outcome:
+                return verdict._replace(outcome=replace(outcome, reason=self.mask(text)))
+            case _:
+                return verdict
 
     def _fetch(self, entity: Entity) -> Any:
         if self.sync.fetch is None:

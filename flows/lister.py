@@ -125,13 +125,17 @@ class Lister:
             raise _Judged(items)
         room = None if self.limit is None else self.limit - self.progress.listed
         cut = room is not None and len(items) >= room and (len(items) > room or page.cursor is not None)
+        last = not cut and page.cursor is None and hasattr(self.sync.listing, "pages")
+        if last and attempt(lambda: next(pages, None), self.judge_page) is not None:
+            # Without a cursor a crash after this page could not be resumed, and the page would count as the end.
+            raise _Judged(Verdict(Failure("a page that is not the last one has no cursor", retry=False)))
         if cut:
             items = items[:room]
         try:
             stored = self.store.enqueue_page(
                 self.claim, self.lane, items, cursor=cursor if cut else page.cursor, priority=self.sync.priority,
                 item_is_record=self.sync.fetch is None, full=self.full,
-                last=not cut and page.cursor is None and hasattr(self.sync.listing, "pages"),
+                last=last,
             )  # fmt: skip
         except PayloadError as error:
             raise _Judged(self.judge(error)) from error
@@ -144,7 +148,7 @@ class Lister:
         self.tracker.progress(progress)
         if cut:
             return Ended("limit", f"stopped at the limit of {self.limit}")
-        return page.cursor
+        return _END if last else page.cursor
 
 
 class _Judged(Exception):

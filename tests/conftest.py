@@ -1,7 +1,7 @@
 """Databases for every test that needs one: a SQLite file and a database on a real PostgreSQL, both migrated, both fresh.
 
-`database_url` and `store` are parametrised over "sqlite" and "postgresql" (T23 of the queue's test catalogue); a test that asks for
-one of them runs on both. Each worker of pytest-xdist has a PostgreSQL of its own, started by the first test that needs it.
+`database_url` and `store` are parametrised over "sqlite" and "postgresql" (T23 of the queue's test catalogue); a test that asks
+for one of them runs on both. Each worker of pytest-xdist has a PostgreSQL of its own, started by the first test that needs it.
 """
 
 from __future__ import annotations

@@ -117,7 +117,10 @@ def _shown(detail: "JobDetail") -> Answer:
     document: dict[str, Any] = {**head, **whole, "tries": tries}
     width = max(map(len, document))
     lines = [
-        f"{key.replace('_', ' '):<{width}}  {cell(value)}" for key, value in document.items() if key not in ("payload", "tries")
+        # An id is a name, to be copied: no thousands separators.
+        f"{key.replace('_', ' '):<{width}}  {value if type(value) is int else cell(value)}"
+        for key, value in document.items()
+        if key not in ("payload", "tries")
     ]
     lines += ["", "payload", to_json(detail.payload)]
     if detail.attempts:

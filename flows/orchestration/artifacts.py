@@ -75,7 +75,12 @@ def publish(result: RunResult, flow_run_id: UUID | None) -> None:
         log.warning("Prefect does not take the summary: %s: %s", type(error).__name__, error)
 
 
-def _cell(text: str) -> str:
+def one_line(text: str) -> str:
     """Return one printable line of at most 300 characters; the remote side has a say in its text."""
     line = " ".join("".join(letter if letter.isprintable() else " " for letter in str(text)).split())
     return line if len(line) <= _CELL else line[: _CELL - 1] + "…"
+
+
+def _cell(text: str) -> str:
+    """Return one line whose links, images, code and HTML the UI, which reads cells as Markdown, shows as they are written."""
+    return re.sub(r"([\\`\[<])", r"\\\1", one_line(text))

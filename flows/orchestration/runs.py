@@ -16,7 +16,7 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
 from flows.errors import FlowsError
-from flows.orchestration.artifacts import MAX_FAILURES, publish, slug
+from flows.orchestration.artifacts import MAX_FAILURES, one_line, publish, slug
 from flows.orchestration.events import stop_repeating
 from flows.orchestration.inprocess import Call, current_call
 from flows.orchestration.interrupt import in_thread, stop_on_signals
@@ -53,7 +53,7 @@ async def sync(name: str, full: bool = False, limit: int | None = None, dry_run:
     if server_gone:
         stop_repeating()
     for key, message in result.failures[:MAX_FAILURES]:
-        logger.warning("Entity %s failed: %s", key, message)
+        logger.warning("Entity %s failed: %s", one_line(key), one_line(message))
     logger.log(logging.INFO if result.exit_code == 0 else logging.ERROR, "Sync %s: %s", name, run_message(result))
     return run_state(result, stopped=stop.is_set())
 

@@ -61,7 +61,7 @@ def crash_leftover_runs(client: SyncPrefectClient) -> int:
         flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=left))),
         limit=200,
     )
-    message = "`syncs down` ended it. Its jobs go back by themselves."
+    message = "Its worker has ended. Its jobs go back by themselves."
     for run in found:
         cancelling = run.state_type is StateType.CANCELLING
         state: State[Any] = Cancelled(message=message) if cancelling else Crashed(message=message)

@@ -16,6 +16,9 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from click.testing import CliRunner
+
+from flows.cli.program import program
 
 ROOT = Path(__file__).parents[2]
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -59,9 +62,8 @@ class Page:
 
     def section(self, heading: str) -> str:
         """Return what stands below a heading, up to the next heading of its level or above."""
-        level, start = re.escape(heading.split()[0]), self.text.index(f"\n{heading}\n")
-        rest = self.text[start + len(heading) + 2 :]
-        end = re.search(rf"^#{{1,{len(level.replace(chr(92), ''))}}} ", rest, re.MULTILINE)
+        rest = self.text.split(f"\n{heading}\n", maxsplit=1)[1]
+        end = re.search(rf"^#{{1,{heading.index(' ')}}} ", rest, re.MULTILINE)
         return rest[: end.start()] if end else rest
 
 
@@ -168,14 +170,27 @@ def petstore(monkeypatch: pytest.MonkeyPatch) -> Iterator[Petstore]:
 
 @pytest.fixture
 def run() -> Any:
-    """Run a sync as a process and return its document; it must exit with the code given."""
+    """Run a sync as a process and return its document."""
 
-    def run_it(sync: str, *options: str, code: int = 0) -> dict[str, Any]:
+    def run_it(*arguments: str) -> dict[str, Any]:
         done = subprocess.run(
-            [sys.executable, "-m", "flows", "run", sync, "--json", *options],
+            [sys.executable, "-m", "flows", "run", *arguments, "--json"],
             text=True, capture_output=True, timeout=60, check=False, stdin=subprocess.DEVNULL,
         )  # fmt: skip
-        assert done.returncode == code, done.stderr
+        assert done.returncode == 0, done.stderr
+        document: dict[str, Any] = json.loads(done.stdout)
+        return document
+
+    return run_it
+
+
+@pytest.fixture
+def run_here() -> Any:
+    """Run a sync in this process, which is faster, and return its document; it must exit with the code given."""
+
+    def run_it(*arguments: str, code: int = 0) -> dict[str, Any]:
+        done = CliRunner().invoke(program, ["run", *arguments, "--json"])
+        assert done.exit_code == code, done.stderr
         document: dict[str, Any] = json.loads(done.stdout)
         return document
 

@@ -99,52 +99,51 @@ def test_every_paginator_has_a_sample() -> None:
     assert sorted(PAGINATORS) == sorted(set(known) - {"Paginator"})
 
 
-def test_the_readme_runs(pages: dict[str, Page], project: Path, petstore: Petstore, run: Any) -> None:
+def test_the_readme_runs(pages: dict[str, Page], project: Path, petstore: Petstore, run: Any, run_here: Any) -> None:
     """The README's file stores 25 pets, then finds nothing to do, then takes up a change and deletes what is gone."""
     (project / "syncs/petstore.py").write_text(example(pages, "README.md", "petstore.pets"))
-    first, second = run("petstore.pets"), run("petstore.pets")
-    assert ("success", 25, 25) == (first["state"], first["listed"], first["succeeded"])
-    assert ("success", 0, 25) == (second["state"], second["queued"], second["unchanged"])
+    first, second = run("petstore.pets"), run_here("petstore.pets")
+    assert (first["state"], first["listed"], first["succeeded"]) == ("success", 25, 25)
+    assert (second["state"], second["queued"], second["unchanged"]) == ("success", 0, 25)
     petstore.pets[0] |= {"name": "another", "updated_at": "v2"}
     del petstore.pets[-1]
-    third = run("petstore.pets")
-    assert ("success", 1, 1) == (third["state"], third["succeeded"], third["deleted"])
-    assert [("another",)] == records("SELECT json_extract(data, '$.name') FROM record WHERE key = '1'")
-    assert [("25",)] == records("SELECT key FROM record WHERE deleted_at IS NOT NULL")
+    third = run_here("petstore.pets")
+    assert (third["state"], third["succeeded"], third["deleted"]) == ("success", 1, 1)
+    assert records("SELECT json_extract(data, '$.name') FROM record WHERE key = '1'") == [("another",)]
+    assert records("SELECT key FROM record WHERE deleted_at IS NOT NULL") == [("25",)]
 
 
-def test_the_first_step_runs(pages: dict[str, Page], project: Path, petstore: Petstore, run: Any) -> None:
+def test_the_first_step_runs(pages: dict[str, Page], project: Path, petstore: Petstore, run_here: Any) -> None:
     """The file of the how-to's first step stores what it lists, and the commands of its last step do as they say."""
     (project / "syncs/petstore.py").write_text(example(pages, "docs/write-a-sync.md", "return http.get_json"))
-    dry = run("petstore.pets", "--limit", "20", "--dry-run")
-    assert ("success", 20, "limit") == (dry["state"], dry["queued"], dry["stopped"])
-    assert [(0,)] == records("SELECT count(*) FROM job")
-    assert 20 == run("petstore.pets", "--limit", "20")["succeeded"]
-    assert 5 == run("petstore.pets")["succeeded"]
-    assert 25 == run("petstore.pets", "--full")["queued"]
+    dry = run_here("petstore.pets", "--limit", "20", "--dry-run")
+    assert (dry["state"], dry["queued"], dry["stopped"]) == ("success", 20, "limit")
+    assert records("SELECT count(*) FROM job") == [(0,)]
+    assert run_here("petstore.pets", "--limit", "20")["succeeded"] == 20
+    assert run_here("petstore.pets")["succeeded"] == 5
+    assert run_here("petstore.pets", "--full")["queued"] == 25
 
 
-def test_a_table_of_your_own(pages: dict[str, Page], project: Path, petstore: Petstore, run: Any) -> None:
+def test_a_table_of_your_own(pages: dict[str, Page], project: Path, petstore: Petstore, run: Any, run_here: Any) -> None:
     """The how-to's main example makes its table, saves into it, and deletes from it what answers 404."""
     path = project / "syncs/petstore.py"
     path.write_text(example(pages, "docs/write-a-sync.md", "def save("))
     subprocess.run([sys.executable, str(path)], check=True, timeout=60)
-    assert 25 == run("petstore.pets")["succeeded"]
-    assert [(25, "pet 9")] == records("SELECT count(*), max(name) FROM pet")
+    assert run("petstore.pets")["succeeded"] == 25
+    assert records("SELECT count(*), max(name) FROM pet") == [(25, "pet 9")]
     petstore.gone = {9}
-    assert (24, 1) == tuple(run("petstore.pets", "--full")[key] for key in ("unchanged", "gone"))
-    assert [(24, "pet 8")] == records("SELECT count(*), max(name) FROM pet")
+    assert tuple(run_here("petstore.pets", "--full")[key] for key in ("unchanged", "gone")) == (24, 1)
+    assert records("SELECT count(*), max(name) FROM pet") == [(24, "pet 8")]
 
 
-def test_resuming_a_client(pages: dict[str, Page], project: Path, petstore: Petstore, run: Any) -> None:
+def test_resuming_a_client(pages: dict[str, Page], project: Path, petstore: Petstore, run_here: Any) -> None:
     """The one-liner of `run-it.md` ends a pause."""
     (project / "syncs/petstore.py").write_text(example(pages, "README.md", "petstore.pets"))
     petstore.gone = set(range(1, 26))
     text = (project / "syncs/petstore.py").read_text()
     (project / "syncs/petstore.py").write_text(text.replace("after=3", "after=3, enforced={404: None}"))
-    assert "paused" == run("petstore.pets", code=1)["state"]
+    assert run_here("petstore.pets", code=1)["state"] == "paused"
     line = next(line for line in pages["docs/run-it.md"].text.splitlines() if line.startswith("$ python -c "))
-    code = line.removeprefix("$ python -c ").strip('"')
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", line.removeprefix("$ python -c ").strip('"')], check=True, timeout=60)
     petstore.gone = set()
-    assert "success" == run("petstore.pets")["state"]
+    assert run_here("petstore.pets")["state"] == "success"

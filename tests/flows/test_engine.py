@@ -581,6 +581,19 @@ def test_one_connection_for_all_threads(store: JobStore, remote: Remote) -> None
     assert len(opened) == 1
 
 
+def test_connection_that_cannot_be_closed(store: JobStore, remote: Remote, caplog: pytest.LogCaptureFixture) -> None:
+    """A run whose work is done is a success, whatever the farewell to the remote side comes to."""
+    remote.fill(10)
+
+    class Rude(HttpClient):
+        def __exit__(self, *_: object) -> None:
+            self.close()
+            raise ConnectionResetError("no goodbye")
+
+    assert run(store, remote, client={"connect": lambda _: Rude(remote.url)}).state == "success"
+    assert "shop: a connection could not be closed: ConnectionResetError" in caplog.text
+
+
 def test_concurrency_is_bounded(store: JobStore, remote: Remote) -> None:
     """No more fetches at once than declared, although two batches are in hand."""
     remote.fill(60)

@@ -1,8 +1,8 @@
 """A process that forks workers and listers on command, for the kill tests. Not a test.
 
 Each line on standard input is JSON and answered by one line of JSON: `{"role": …, "fault": …, "options": {…}}` by the process id
-of a new child, `{"reap": [ids]}`, when they have ended, by their exit statuses. A fault is `point` or `point:n`: the child is killed
-when it comes to that point for the nth time.
+of a new child, `{"reap": [ids]}`, when they have ended, by their exit statuses. A fault is `point` or `point:n`: the child is
+killed when it comes to that point for the nth time.
 """
 
 from __future__ import annotations

@@ -37,7 +37,8 @@ def test_a_storm_of_kills(audited: JobStore, database_url: str, effects: Path) -
     dice = random.Random(1)
     with nursery(database_url, effects, max_rescues=10**6, pace=0.02, batch=8) as children:
         workers = [children.spawn() for _ in range(3)]
-        for _ in range(20):
+        # On a busy machine some workers die before they have taken a job; those kills prove nothing.
+        while len(children.killed) < 20 or query(audited, "SELECT sum(rescues) AS n FROM job")[0]["n"] < 10:
             time.sleep(0.12)
             victim = dice.randrange(3)
             children.kill(workers[victim])
@@ -47,7 +48,6 @@ def test_a_storm_of_kills(audited: JobStore, database_url: str, effects: Path) -
     assert time.monotonic() - began < 30
     assert states(audited) == {"success": 300}
     assert_invariants(audited, effects, killed=children.killed)
-    assert query(audited, "SELECT sum(rescues) AS n FROM job")[0]["n"] >= 10
 
 
 def test_zombies(audited: JobStore, database_url: str, effects: Path) -> None:

@@ -32,6 +32,13 @@ def test_failures_are_bounded_and_printable() -> None:
     failures = tuple((f"k{i}\x1b[31m", "a\nb\x00" + "x" * 1000) for i in range(150))
     rows = failure_table(RunResult("a", "a", "partial", failed=150, failures=failures))
     assert len(rows) == 100
-    assert rows[0]["entity"] == "k0 [31m"
+    assert rows[0]["entity"] == "k0 \\[31m"
     assert len(rows[0]["error"]) == 300
     assert rows[0]["error"].startswith("a b x")
+
+
+def test_remote_text_is_no_markup() -> None:
+    """An error text cannot bring an image, a link or HTML into the UI, which shows cells as Markdown."""
+    text = "![x](http://t/p.png) <img src=x> `a`"
+    rows = failure_table(RunResult("a", "a", "partial", failed=1, failures=(("k", text),)))
+    assert rows[0]["error"] == r"!\[x](http://t/p.png) \<img src=x> \`a\`"

@@ -239,6 +239,8 @@ def test_dead_server_loses_no_work_and_up_repairs(project: Project) -> None:
     process = project.start("run", "slow.things", "--json")
     until(lambda: project.newest_run("slow.things")["state_type"] == "RUNNING")
     dead = project.syncs("status")["server_pid"]
+    left = project.deploy_run("sync/sync", "-p", "name=tiny.good")
+    until(lambda: project.run(left)["state_type"] in ("PENDING", "RUNNING"))
     os.kill(dead, signal.SIGKILL)
     out, err = process.communicate(timeout=80)
     document = json.loads(out)
@@ -248,6 +250,7 @@ def test_dead_server_loses_no_work_and_up_repairs(project: Project) -> None:
     again = project.syncs("up", "--port", str(project.port))
     assert again["started"]
     assert again["server_pid"] != dead
+    assert project.run(left)["state_type"] in FINAL
 
 
 def test_down_ends_everything_and_leaves_no_run_running(project: Project) -> None:
