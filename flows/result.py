@@ -23,13 +23,15 @@ class RunResult:
     unchanged: int = 0
     gone: int = 0
     failed: int = 0
+    #: Of the failed: listed items that could not become entities, for want of a key.
+    flawed: int = 0
     snoozed: int = 0
     #: Jobs of this sync still queued for later, or in another worker's hands.
     pending: int = 0
     deleted: int = 0
     requests: int = 0
     seconds: float = 0.0
-    #: Why listing ended: end, limit, loop, short, error, paused, running.
+    #: Why listing ended: end, limit, loop, error, paused, stop (asked to), running (another process runs this sync).
     stopped: str = "end"
     paused_until: datetime | None = None
     message: str = ""

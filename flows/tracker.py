@@ -23,18 +23,25 @@ class Progress:
     gone: int = 0
     failed: int = 0
     snoozed: int = 0
+    #: Listed items that could not become entities; they count as failed.
+    flawed: int = 0
     #: Failed attempts that get another try.
     retried: int = 0
     listing_ended: bool = False
     #: Up to `SHOWN` failed entities: (key, message).
     failures: list[tuple[str, str]] = field(default_factory=list)
 
+    def fail(self, key: str, message: str) -> None:
+        """Count a failed entity, and name it if there is room."""
+        self.failed += 1
+        if len(self.failures) < self.SHOWN:
+            self.failures.append((key, message))
+
     def blame(self, errors: Iterable[str]) -> None:
         """Count the items of the page at hand that could not become entities."""
         for error in errors:
-            self.failed += 1
-            if len(self.failures) < self.SHOWN:
-                self.failures.append((f"page {self.pages}", error))
+            self.flawed += 1
+            self.fail(f"page {self.pages}", error)
 
     @property
     def worked(self) -> int:

@@ -13,6 +13,7 @@ from flows.connection import Connections
 from flows.declaration import Sync
 from flows.entity import EntityWork
 from flows.errors import SettingsError, UnknownName
+from flows.gone import GoneGuard
 from flows.hands import Hands
 from flows.lease import LeaseKeeper
 from flows.mask import Mask
@@ -82,12 +83,17 @@ def work(
     threads = concurrency or max((sync.concurrency for sync in syncs), default=1)
     progress, worker, taken = Progress(), this_worker(), 0
     with ExitStack() as stack:
-        works = _works(stack, syncs)
+        works = _works(stack, store, syncs)
         lanes = [Lane(sync.queue_id, sync.client.id, sync.id) for sync in syncs if sync.id in works]
-        keeper = stack.enter_context(LeaseKeeper(store, lease=LEASE))
+        served = {lane.queue: registry.queue(lane.queue) for lane in lanes}
+        for queue in served.values():
+            store.serve(queue)
+        # One lease serves all: the shortest that was declared.
+        lease = min((queue.lease for queue in served.values()), default=LEASE)
+        keeper = stack.enter_context(LeaseKeeper(store, lease=lease))
         pool = stack.enter_context(ThreadPoolExecutor(threads, thread_name_prefix="syncs-fetch"))
         hands = Hands(store, works, pool, threads, keeper, tracker or SilentTracker(), progress, worker, now)
-        claimer = Claimer(store, lanes, worker=worker, lease=LEASE)
+        claimer = Claimer(store, lanes, worker=worker, lease=lease)
         while not stop.is_set() and not now.is_set():
             if time_limit and time.monotonic() - started >= time_limit:
                 break
@@ -114,7 +120,7 @@ def _syncs(registry: Registry, queues: Sequence[str]) -> list[Sync]:
     return [sync for sync in registry.syncs.values() if not queues or sync.queue_id in queues]
 
 
-def _works(stack: ExitStack, syncs: Sequence[Sync]) -> dict[str, EntityWork]:
+def _works(stack: ExitStack, store: JobStore, syncs: Sequence[Sync]) -> dict[str, EntityWork]:
     """Make what the syncs need; a client without its settings keeps only its own jobs waiting."""
     works: dict[str, EntityWork] = {}
     missing: dict[str, SettingsError] = {}
@@ -131,7 +137,7 @@ def _works(stack: ExitStack, syncs: Sequence[Sync]) -> dict[str, EntityWork]:
                 opened[client.id] = stack.enter_context(Connections(client, settings)), Mask(settings)
         if client.id in opened:
             connections, mask = opened[client.id]
-            works[sync.id] = EntityWork(sync, connections.get, mask)
+            works[sync.id] = EntityWork(sync, connections.get, mask, GoneGuard(sync, store))
     if missing and not works:
         raise next(iter(missing.values()))
     return works

@@ -125,7 +125,7 @@ class Finishes:
         """Settle what the outcome is: unchanged content is not saved, a failing save is a failure."""
         if isinstance(done.verdict.outcome, Success) and done.content is not None and done.job.key is not None:
             before = known.get((done.job.lane.type, done.job.key))
-            if before is not None and before == done.content.content_hash:
+            if before is not None and before == done.content.content_hash and not done.force:
                 return done._replace(verdict=done.verdict._replace(outcome=Unchanged()))
         if done.save is not None and isinstance(done.verdict.outcome, Success | Gone):
             with Session(bind=connection, join_transaction_mode="create_savepoint") as session:

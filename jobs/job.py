@@ -93,6 +93,7 @@ class Done(NamedTuple):
         content: for entities: the new content of the ledger row.
         save: `(session) -> Verdict`, run inside the finish's transaction, only if the claim still holds and the
             content is new. It must not raise and must undo its own writes when it fails.
+        force: save also unchanged content.
     """
 
     job: Job
@@ -100,6 +101,7 @@ class Done(NamedTuple):
     retry: Retry
     content: Content | None = None
     save: Any = None
+    force: bool = False
 
 
 class Settled(NamedTuple):

@@ -255,7 +255,7 @@ class Listings:
             skip = {item.key for item in unchanged}
             queued = [item for item in items if item.key not in skip]
             if queued:
-                rows = [(item.key, entity_fingerprint(lane.type, item.key), _payload(item)) for item in queued]
+                rows = [(item.key, entity_fingerprint(lane.type, item.key), _payload(item, full=full)) for item in queued]
                 connection.execute(
                     self._enqueue,
                     {**self._new.bind(rows), **lane.parameters(), "b_priority": priority, "b_generation": claim.generation},
@@ -327,8 +327,9 @@ def _claim(claim: ListingClaim) -> dict[str, Any]:
     return {"b_sync": claim.sync, "b_claim": claim.claim_no}
 
 
-def _payload(item: Item) -> str:
-    return encode({"version": item.version, "data": item.data}).decode()
+def _payload(item: Item, *, full: bool) -> str:
+    payload = {"version": item.version, "data": item.data}
+    return encode({**payload, "full": True} if full else payload).decode()
 
 
 def _hash(item: Item) -> str:

@@ -143,7 +143,7 @@ class AttemptRow(Row, table=True):
     worker: str | None = _text()
     started_at: datetime | None = _moment()
     ended_at: datetime | None = _moment(nullable=False)
-    #: success, unchanged, gone, failure, retry, snooze, pause, rescued.
+    #: success, unchanged, gone, failure, retry, snooze, pause, released, rescued.
     outcome: str = _text(nullable=False)
     error: str | None = _text()
     traceback: str | None = _text()

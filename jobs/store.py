@@ -11,8 +11,10 @@ from jobs.finish import Finishes
 from jobs.job import Done, Job, Lane, Settled
 from jobs.listing import Busy, Item, ListingClaim, Listings, PageResult
 from jobs.pause import Pauses, Pausing
+from jobs.queue import Queue
+from jobs.served import Served
 from jobs.settle import Settlement
-from jobs.sweep import SweepResult, Sweeps
+from jobs.sweep import Delete, SweepResult, Sweeps
 from jobs.view import JobDetail, JobView, LaneView, QueueView, Views
 
 
@@ -32,6 +34,7 @@ class JobStore:
         self._claims = Claims(db, settlement, max_rescues=max_rescues)
         self._finishes = Finishes(db, settlement)
         self._listings = Listings(db)
+        self._served = Served(db)
         self._sweeps = Sweeps(db)
         self._pauses = Pauses(db)
         self._views = Views(db)
@@ -44,6 +47,10 @@ class JobStore:
         db = Database(url, clock=clock)
         schema.prepare(db)
         return cls(db)
+
+    def serve(self, queue: Queue) -> None:
+        """Note that a worker serves this queue, see `Served.serve`."""
+        self._served.serve(queue)
 
     def claim(self, lanes: Sequence[Lane], n: int, *, worker: str, lease: float, suspects: bool = False) -> list[Job]:
         """Take up to `n` due jobs, see `Claims.claim`."""
@@ -90,9 +97,13 @@ class JobStore:
         """Say what a page would come to, and write nothing, see `Listings.preview`."""
         return self._listings.preview(sync, items, item_is_record=item_is_record)
 
-    def sweep(self, claim: ListingClaim, *, max_share: float) -> SweepResult:
+    def sweep(self, claim: ListingClaim, *, max_share: float, delete: Delete | None = None) -> SweepResult:
         """Mark as deleted what a complete listing no longer has, see `Sweeps.sweep`."""
-        return self._sweeps.sweep(claim, max_share=max_share)
+        return self._sweeps.sweep(claim, max_share=max_share, delete=delete)
+
+    def live(self, sync: str) -> int:
+        """Count the records of a sync that are not deleted."""
+        return self._sweeps.live(sync)
 
     def renew_listing(self, claim: ListingClaim, *, lease: float) -> bool:
         """Extend the right to run a sync, see `Listings.renew`."""

@@ -1,12 +1,21 @@
 """Deleting what a complete listing no longer has, and only then (law 8). Stamps `deleted_at`, removes nothing."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import and_, bindparam, func, select, update
+from sqlmodel import Session
 
 from jobs.database import Database
 from jobs.listing import COMPLETE, ListingClaim
 from jobs.models import listing, record
+from jobs.rows import Rows
+
+BATCH = 100
+"""Entities that are deleted one by one in one transaction."""
+
+Delete = Callable[[Session, str], str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +25,8 @@ class SweepResult:
     deleted: int
     #: Why nothing was deleted, for a person; empty when the sweep was allowed.
     refused: str = ""
+    #: Entities whose own deletion failed: (key, error).
+    errors: tuple[tuple[str, str], ...] = ()
 
 
 class Sweeps:
@@ -38,13 +49,27 @@ class Sweeps:
         self._live = select(func.count()).select_from(record).where(live)
         self._missing = select(func.count()).select_from(record).where(missing)
         self._delete = update(record).where(missing).values(deleted_at=db.now)
+        self._next = select(record.c.key).where(missing, record.c.key > bindparam("after")).order_by(record.c.key).limit(BATCH)
+        self._keys = keys = Rows(db, {"sync": "text", "key": "text"})
+        self._stamp = (
+            update(record)
+            .where(record.c.sync == keys.sync, record.c.key == keys.key, record.c.deleted_at.is_(None))
+            .values(deleted_at=db.now)
+        )
 
-    def sweep(self, claim: ListingClaim, *, max_share: float) -> SweepResult:
+    def live(self, sync: str) -> int:
+        """Count the records of a sync that are not deleted."""
+        with self._db.read() as connection:
+            return int(connection.execute(self._live, {"b_sync": sync}).scalar_one())
+
+    def sweep(self, claim: ListingClaim, *, max_share: float, delete: Delete | None = None) -> SweepResult:
         """Mark the records that this complete generation has not seen.
 
         Args:
             claim: of the run whose listing is complete.
             max_share: of the live records; above it nothing is deleted.
+            delete: `(session, key) -> error or None`, called for each in the transaction that marks it; what it wrote before
+                an error is undone, and the record stays.
 
         Returns:
             How many were marked, or why none was.
@@ -64,5 +89,29 @@ class Sweeps:
                 return SweepResult(
                     0, f"{missing} of {live} records are missing, more than the allowed {max_share:.0%}; all were kept"
                 )
-            connection.execute(self._delete, key)
-        return SweepResult(missing)
+            if delete is None:
+                connection.execute(self._delete, key)
+                return SweepResult(missing)
+        return self._one_by_one(key, delete)
+
+    def _one_by_one(self, key: dict[str, Any], delete: Delete) -> SweepResult:
+        deleted, after = 0, ""
+        errors: list[tuple[str, str]] = []
+        while True:
+            with self._db.write() as connection:
+                keys = connection.execute(self._next, {**key, "after": after}).scalars().all()
+                if not keys:
+                    return SweepResult(deleted, errors=tuple(errors))
+                gone = []
+                for one in keys:
+                    with Session(bind=connection, join_transaction_mode="create_savepoint") as session:
+                        error = delete(session, one)
+                        if error is None:
+                            session.commit()
+                            gone.append((key["b_sync"], one))
+                        else:
+                            session.rollback()
+                            errors.append((one, error))
+                if gone:
+                    connection.execute(self._stamp, self._keys.bind(gone))
+            deleted, after = deleted + len(gone), keys[-1]

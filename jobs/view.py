@@ -12,6 +12,7 @@ from jobs.database import Database
 from jobs.errors import JobNotFound
 from jobs.job import Lane
 from jobs.models import attempt, job, pause
+from jobs.models import queue as served
 from jobs.settle import PROCESSING, QUEUED
 
 
@@ -120,6 +121,7 @@ class Views:
             .group_by(job.c.queue, job.c.client)
             .order_by(job.c.queue, job.c.client)
         )  # fmt: skip
+        self._served = select(served.c.id).order_by(served.c.id)
         self._paused = select(pause.c.client, pause.c.until).where(
             pause.c.ended_at.is_(None), or_(pause.c.until.is_(None), pause.c.until > db.now)
         )
@@ -137,15 +139,15 @@ class Views:
         return LaneView(row.due, row.delayed, row.processing)
 
     def queues(self) -> list[QueueView]:
-        """Return the counts of every queue that has or had jobs."""
+        """Return the counts of every queue that has or had jobs, or that a worker has served."""
         with self._db.read() as connection:
             rows = connection.execute(self._queues).all()
             paused = {row.client: row.until for row in connection.execute(self._paused)}
             now = _moment(connection.execute(self._now).scalar_one())
-        by_queue: dict[str, list[Any]] = {}
+            by_queue: dict[str, list[Any]] = {name: [] for name in connection.execute(self._served).scalars()}
         for row in rows:
             by_queue.setdefault(row.queue, []).append(row)
-        return [_queue_view(queue, rows, paused, now) for queue, rows in by_queue.items()]
+        return [_queue_view(queue, by_queue[queue], paused, now) for queue in sorted(by_queue)]
 
     def jobs(
         self,

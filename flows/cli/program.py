@@ -7,6 +7,7 @@ from flows.cli.check import check
 from flows.cli.command import Program
 from flows.cli.database import db
 from flows.cli.declared import list_
+from flows.cli.pauses import pause, pauses, resume
 from flows.cli.run import run
 from flows.cli.server import down, setup, status, up
 from flows.cli.waiting import job, jobs, queues
@@ -29,5 +30,5 @@ def program() -> None:
     """
 
 
-for command in (list_, check, up, down, status, run, work, queues, jobs, job, setup, db):
+for command in (list_, check, up, down, status, run, work, queues, jobs, job, pause, resume, pauses, setup, db):
     program.add_command(command)

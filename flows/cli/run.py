@@ -73,8 +73,9 @@ def run(sync: str, full: bool, limit: int | None, dry_run: bool, verbose: bool) 
 
             with closing(open_store()) as store:
                 result = engine.run(
-                    declaration, store, full=full, limit=limit, dry_run=dry_run, tracker=tracker, stop=wishes.stop
-                )
+                    declaration, store, full=full, limit=limit, dry_run=dry_run, tracker=tracker, stop=wishes.stop,
+                    queue=registry.queue(declaration.queue_id),
+                )  # fmt: skip
     text = summary(result, colour=_colour())
     if wishes.code is None:
         return Answer(result.as_json(), text, code=result.exit_code)
@@ -103,7 +104,7 @@ def summary(result: RunResult, *, colour: bool = False) -> str:
         lines.append(f"  failed {one_line(key)}: {one_line(message)}")
     if result.failed > _SHOWN_FAILURES:
         lines.append(f"  and {result.failed - min(_SHOWN_FAILURES, len(result.failures)):,} more")
-    if result.failed:
+    if result.failed > result.flawed:
         lines.append(f"next: syncs jobs --type {result.sync} --state failure")
     return "\n".join(lines)
 

@@ -77,12 +77,6 @@ def api_url() -> str | None:
     return _profile_url()
 
 
-def is_ours(url: str) -> bool:
-    """Tell whether this is the URL of the server that `syncs up` started here."""
-    state = read_state(prefect_home())
-    return state is not None and state.url == url
-
-
 def _profile_url() -> str | None:
     # Without PREFECT_HOME, Prefect itself looks into the user's home, and so must we.
     home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()

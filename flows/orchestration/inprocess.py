@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from flows.result import RunResult
 from flows.tracker import Progress, SilentTracker
+from jobs import Queue
 
 if TYPE_CHECKING:
     from flows.declaration import Sync
@@ -24,6 +25,7 @@ class Call:
     """What the caller wants of its flow run, and what became of it."""
 
     sync: "Sync"
+    queue: Queue
     on_progress: Callable[[Progress], None] | None = None
     stop: threading.Event | None = None
     begun: bool = False
@@ -77,7 +79,9 @@ def run_sync(
     from flows import engine, registry
     from flows.settings import open_store
 
-    call = Call(registry.load().sync(name), on_progress=on_progress, stop=stop)
+    declared = registry.load()
+    wanted = declared.sync(name)
+    call = Call(wanted, declared.queue(wanted.queue_id), on_progress=on_progress, stop=stop)
     _run_as_flow(call, url, {"name": name, "full": full, "limit": limit, "dry_run": dry_run})
     if call.error is not None:
         raise call.error
@@ -86,7 +90,9 @@ def run_sync(
     # Prefect failed before the engine began.
     store = open_store()
     try:
-        return engine.run(call.sync, store, full=full, limit=limit, dry_run=dry_run, tracker=_Watching(on_progress), stop=stop)
+        return engine.run(
+            call.sync, store, full=full, limit=limit, dry_run=dry_run, tracker=_Watching(on_progress), stop=stop, queue=call.queue
+        )  # fmt: skip
     finally:
         store.close()
 

@@ -62,7 +62,7 @@ def _sync(
     call: Call | None, name: str, *, full: bool, limit: int | None, dry_run: bool, stop: threading.Event
 ) -> tuple[RunResult, bool]:
     try:
-        result, server_gone = _run(call or Call(_declared(name)), full=full, limit=limit, dry_run=dry_run, stop=stop)
+        result, server_gone = _run(call or _call(name), full=full, limit=limit, dry_run=dry_run, stop=stop)
     except Exception as error:
         if call is not None:
             call.error = error
@@ -82,7 +82,9 @@ def _run(call: Call, *, full: bool, limit: int | None, dry_run: bool, stop: thre
     store = open_store()
     try:
         with PrefectTracker(name, key=f"{slug(name)}-progress", on_progress=call.on_progress) as tracker:
-            result = engine.run(call.sync, store, full=full, limit=limit, dry_run=dry_run, tracker=tracker, stop=stop)
+            result = engine.run(
+                call.sync, store, full=full, limit=limit, dry_run=dry_run, tracker=tracker, stop=stop, queue=call.queue
+            )
     finally:
         store.close()
     if not tracker.server_gone:
@@ -91,10 +93,12 @@ def _run(call: Call, *, full: bool, limit: int | None, dry_run: bool, stop: thre
     return result, tracker.server_gone
 
 
-def _declared(name: str) -> Any:
+def _call(name: str) -> Call:
     from flows import registry
 
-    return registry.load().sync(name)
+    declared = registry.load()
+    sync = declared.sync(name)
+    return Call(sync, declared.queue(sync.queue_id))
 
 
 def _work_name() -> str:

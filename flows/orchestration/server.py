@@ -99,7 +99,7 @@ def up(port: int = 4200, *, worker: bool = True) -> Status:
         with client_of(state.url) as client:
             applied.append(apply_pool(client))
             if started:
-                # After a crash or a reboot: they would hold their deployment's only place, and every later run would be cancelled.
+                # After a crash or a reboot: they would hold their deployment's only place, and each later run would be cancelled.
                 crash_leftover_runs(client)
             if worker and (state.worker is None or not state.worker.is_alive()):
                 state = replace(state, worker=_start_worker(home, state.url, directory))

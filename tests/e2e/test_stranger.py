@@ -65,9 +65,10 @@ def syncs(remote: Remote, tmp_path: Path) -> Any:
     }  # fmt: skip
 
     def call(*arguments: str, **environment: str | None) -> "subprocess.CompletedProcess[str]":
+        variables = {name: value for name, value in {**base, **environment}.items() if value is not None}
         return subprocess.run(
-            [sys.executable, "-m", "flows", *arguments], cwd=home, text=True, capture_output=True,
-            env={name: value for name, value in {**base, **environment}.items() if value is not None}, timeout=60, check=False, stdin=subprocess.DEVNULL,
+            [sys.executable, "-m", "flows", *arguments], cwd=home, env=variables, text=True, capture_output=True, timeout=60,
+            check=False, stdin=subprocess.DEVNULL,
         )  # fmt: skip
 
     return call

@@ -174,6 +174,21 @@ def test_snooze(store: JobStore, remote: Remote) -> None:
     assert (job(store, "k3")["attempts"], job(store, "k3")["message"]) == (0, "not yet")
 
 
+def test_failure_by_value_that_is_no_text(store: JobStore, remote: Remote) -> None:
+    """A fetch that returns an exception as its message fails its entity, and no other."""
+    from pydantic import SecretStr
+    from pydantic_settings import BaseSettings
+
+    class Settings(BaseSettings):
+        token: SecretStr = SecretStr("t0p-secret")
+
+    remote.fill(20)
+    said: Any = ValueError("no t0p-secret here")
+    odd = {"fetch": lambda http, entity: Failure(said, retry=False) if entity.key == "k3" else {"id": entity.key}}
+    result = run(store, remote, client={"settings": Settings}, **odd)
+    assert counts(result, "state failures") == ("partial", (("k3", "no *** here"),))
+
+
 def test_failure_by_value(store: JobStore, remote: Remote) -> None:
     """A fetch may return its outcome in place of a record."""
     remote.fill(20)

@@ -19,7 +19,7 @@ class Plain(BaseModel):
     base_url: str = "x"
 
 
-class Settings(BaseSettings):
+class Settings(BaseSettings, env_prefix="TEST_MASK_"):
     """A client's settings."""
 
     base_url: str = "https://api.example"

@@ -148,7 +148,7 @@ def test_everything_at_once(open_store: Callable[..., JobStore]) -> None:  # noq
     while jobs := take(store, 500) + take(store, 500, suspects=True):
         store.finish([done(job) for job in jobs])
     assert set(states(store)) <= {"success", "failure", "superseded"}
-    assert sum(states(store).values()) > 100
+    assert sum(states(store).values()) >= 60
     assert_invariants(store, max_attempts=4)
     assert query(store, "SELECT count(*) AS n FROM attempt WHERE outcome = 'rescued'")[0]["n"] > 0
 

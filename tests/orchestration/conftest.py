@@ -171,6 +171,12 @@ class Project:
         """Return the newest flow run of this name."""
         return self.find("flow_runs", flow_runs={"name": {"any_": [name]}}, sort="START_TIME_DESC", limit=1)[0]
 
+    def runs_here(self, name: str) -> bool:
+        """Tell whether a flow run of this name runs that no deployment started."""
+        state = {"type": {"any_": ["RUNNING"]}}
+        found = self.find("flow_runs", flow_runs={"name": {"any_": [name]}, "state": state})
+        return any(each["deployment_id"] is None for each in found)
+
     def task_runs(self, run_id: str) -> dict[str, dict[str, Any]]:
         """Return the task runs of a flow run by name."""
         found = self.find("task_runs", flow_runs={"id": {"any_": [run_id]}}, limit=200)

@@ -205,7 +205,7 @@ def test_unknown_name_makes_no_flow_run(project: Project) -> None:
 def test_ctrl_c_ends_a_run_and_says_so(project: Project) -> None:
     """A run that is stopped at the terminal is Cancelled on the server, with what it had done."""
     process = project.start("run", "slow.things", "--json")
-    until(lambda: project.newest_run("slow.things")["state_type"] == "RUNNING")
+    until(lambda: project.runs_here("slow.things"))
     time.sleep(1)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
@@ -237,7 +237,7 @@ def test_prefect_keeps_no_secret_and_no_payload(project: Project) -> None:
 def test_dead_server_loses_no_work_and_up_repairs(project: Project) -> None:
     """A server killed in the middle of a run changes nothing about its result; the next `up` notices and starts another."""
     process = project.start("run", "slow.things", "--json")
-    until(lambda: project.newest_run("slow.things")["state_type"] == "RUNNING")
+    until(lambda: project.runs_here("slow.things"))
     dead = project.syncs("status")["server_pid"]
     left = project.deploy_run("sync/sync", "-p", "name=tiny.good")
     until(lambda: project.run(left)["state_type"] in ("PENDING", "RUNNING"))
