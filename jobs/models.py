@@ -19,8 +19,6 @@ _DEFINED = ", ".join(f"'{state}'" for state in STATES)
 # SQLite's planner proves a partial index only against a literal, so the same text stands in every statement (M3).
 _IS_QUEUED = text("state = 'queued'")
 _IS_PROCESSING = text("state = 'processing'")
-# A job row is written at least three times; free room in its page keeps those writes off the indexes (M15).
-_HOT = {"fillfactor": 80, "autovacuum_vacuum_scale_factor": 0.02}
 
 
 def _moment(*, nullable: bool = True) -> Any:
@@ -85,7 +83,7 @@ class JobRow(Row, table=True):
             sqlite_where=text("finished_at IS NOT NULL"), postgresql_where=text("finished_at IS NOT NULL"),
         ),
         # An id is never used again: a stale worker's (id, claim_no) must not fit another job.
-        {"sqlite_autoincrement": True, "postgresql_with": _HOT},
+        {"sqlite_autoincrement": True},
     )  # fmt: skip
 
     #: Ascending in order of arrival.

@@ -96,14 +96,17 @@ def test_changed_version_is_fetched_again(store: JobStore, remote: Remote) -> No
 
 
 def test_full_works_everything(store: JobStore, remote: Remote) -> None:
-    """A full run fetches every entity; what has the same content is unchanged."""
+    """A full run fetches and saves every entity; `changed_at` moves only where the content did."""
     remote.fill(12)
     run(store, remote)
     remote.forget()
     remote.things["k3"]["name"] = "changed in secret"
+    before = records(store)
     result = run(store, remote, options={"full": True})
-    assert counts(result, "queued succeeded unchanged") == (12, 1, 11)
+    assert counts(result, "queued succeeded unchanged") == (12, 12, 0)
     assert remote.details.total() == 12
+    after = records(store)
+    assert {key for key in after if after[key]["changed_at"] != before[key]["changed_at"]} == {"k3"}
 
 
 def test_without_fetch_the_item_is_the_record(store: JobStore, remote: Remote) -> None:
@@ -291,6 +294,16 @@ def test_sweep(store: JobStore, remote: Remote) -> None:
     assert counts(run(store, remote, delete_missing=True), "state deleted") == ("success", 0)
 
 
+def test_sweep_calls_the_delete_of_ones_own(store: JobStore, remote: Remote) -> None:
+    """What a complete listing no longer has is deleted by the sync's own `delete`."""
+    _own_table(store)
+    remote.fill(20)
+    run(store, remote, save=save, delete=delete, delete_missing=True)
+    del remote.things["k3"]
+    assert run(store, remote, save=save, delete=delete, delete_missing=True).deleted == 1
+    assert {row["id"] for row in query(store, "SELECT id FROM thing")} == set(remote.things)
+
+
 def test_no_sweep_unless_asked(store: JobStore, remote: Remote) -> None:
     """Without `delete_missing` nothing is deleted."""
     remote.fill(20)
@@ -432,24 +445,36 @@ def test_two_runs_race(store: JobStore, remote: Remote, open_store: Callable[...
     assert set(remote.details.values()) == {1}
 
 
+class StopAt(SilentTracker):
+    """Stops a run as soon as so many entities have arrived."""
+
+    def __init__(self, number: int, stop: threading.Event) -> None:
+        self._number, self._stop = number, stop
+
+    def progress(self, progress: Progress) -> None:
+        """Look."""
+        if progress.succeeded >= self._number:
+            self._stop.set()
+
+
 def test_stop_mid_run(store: JobStore, remote: Remote) -> None:
-    """A stop finishes what is in hand and releases the rest; the next run completes, and nothing is fetched or listed twice."""
+    """A stop finishes what is in hand and releases the rest; the next run completes, and what was done is not done again."""
     remote.fill(120)
     remote.delay = 0.02
     stop = threading.Event()
-    threading.Timer(0.4, stop.set).start()
     started = time.monotonic()
-    result = run(store, remote, options={"stop": stop})
+    result = run(store, remote, batch=20, options={"stop": stop, "tracker": StopAt(20, stop)})
     assert time.monotonic() - started < 3
     assert 0 < result.succeeded < 120
     assert "processing" not in states(store)
     assert set(states(store)) <= {"queued", "success"}
     assert result.pending == states(store)["queued"]
+    done = live(store)
     remote.delay = 0
     result = run(store, remote)
     assert result.state == "success"
     assert live(store) == set(remote.things)
-    assert set(remote.details.values()) == {1}
+    assert {remote.details[key] for key in done} == {1}
     assert query(store, "SELECT max(attempts) AS n, max(rescues) AS r FROM job") == [{"n": 1, "r": 0}]
 
 
@@ -516,12 +541,11 @@ def test_stop_with_entities_one_by_one(store: JobStore, remote: Remote) -> None:
     remote.fill(60)
     remote.delay = 0.02
 
-    class Showing(SilentTracker):
+    class Showing(StopAt):
         shows_entities = True
 
     stop = threading.Event()
-    threading.Timer(0.3, stop.set).start()
-    result = run(store, remote, options={"tracker": Showing(), "stop": stop})
+    result = run(store, remote, options={"tracker": Showing(10, stop), "stop": stop})
     assert 0 < result.succeeded < 60
     assert set(states(store)) == {"queued", "success"}
 

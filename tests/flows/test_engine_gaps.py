@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "e2e"))
 
@@ -38,26 +37,6 @@ def take(store: JobStore, version: str, key: str = "k0") -> Job:
     store.release_listing(claim)
     (job,) = store.claim([LANE], 1, worker=ELSEWHERE, lease=60)
     return job
-
-
-@pytest.mark.xfail(reason="a sweep stamps the ledger only; contract: delete=(session, entity) -> None", strict=True)
-def test_sweep_calls_the_delete_of_ones_own(store: JobStore, remote: Remote) -> None:
-    """What a complete listing no longer has is deleted by the sync's own `delete`."""
-    with store.db.write() as connection:
-        connection.execute(text("CREATE TABLE thing (id TEXT PRIMARY KEY)"))
-
-    def save(session: Any, entity: Any, record: Any) -> None:
-        session.execute(text("INSERT INTO thing (id) VALUES (:id)"), {"id": entity.key})
-
-    def delete(session: Any, entity: Any) -> None:
-        session.execute(text("DELETE FROM thing WHERE id = :id"), {"id": entity.key})
-
-    remote.fill(20)
-    sync = declare(remote.url, save=save, delete=delete, delete_missing=True)
-    engine.run(sync, store)
-    del remote.things["k3"]
-    assert engine.run(sync, store).deleted == 1
-    assert {row["id"] for row in query(store, "SELECT id FROM thing")} == set(remote.things)
 
 
 @pytest.mark.xfail(reason="a finish does not look whether a later claim of the entity was finished before it", strict=True)

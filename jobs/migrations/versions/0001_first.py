@@ -66,7 +66,6 @@ def upgrade() -> None:
             "state IN ('queued', 'processing', 'success', 'failure', 'superseded', 'cancelled')", name="job_state"
         ),
         sa.PrimaryKeyConstraint("id"),
-        postgresql_with={"fillfactor": 80, "autovacuum_vacuum_scale_factor": 0.02},
         sqlite_autoincrement=True,
     )
     op.create_index(
@@ -183,3 +182,6 @@ def upgrade() -> None:
         sa.Column("last_error_at", UTCDateTime(), nullable=True),
         sa.PrimaryKeyConstraint("sync", "key"),
     )
+    if op.get_bind().dialect.name == "postgresql":
+        # A job row is written at least three times; free room in its page keeps those writes off the indexes (M15).
+        op.execute("ALTER TABLE job SET (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02)")
