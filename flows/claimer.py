@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Sequence
 
+from jobs.claim import OnPoison
 from jobs.job import Job, Lane
 from jobs.store import JobStore
 
@@ -22,14 +23,25 @@ class Claimer:
         lanes: what this worker can work.
         worker, lease: of the claims.
         singles: so many jobs are shown one by one before batches begin (law 1).
+        on_poison: told of jobs that ended because they keep killing their workers.
     """
 
-    def __init__(self, store: JobStore, lanes: Sequence[Lane], *, worker: str, lease: float, singles: int = 0) -> None:
+    def __init__(
+        self,
+        store: JobStore,
+        lanes: Sequence[Lane],
+        *,
+        worker: str,
+        lease: float,
+        singles: int = 0,
+        on_poison: OnPoison | None = None,
+    ) -> None:
         self._store = store
         self._lanes = lanes
         self._worker = worker
         self._lease = lease
         self._singles = singles
+        self._on_poison = on_poison
         self._suspects_at = time.monotonic()
         self._suspect: Job | None = None
         self._lock = threading.Lock()
@@ -79,4 +91,6 @@ class Claimer:
             return jobs
 
     def _take(self, n: int, *, suspects: bool) -> list[Job]:
-        return self._store.claim(self._lanes, n, worker=self._worker, lease=self._lease, suspects=suspects)
+        return self._store.claim(
+            self._lanes, n, worker=self._worker, lease=self._lease, suspects=suspects, on_poison=self._on_poison
+        )

@@ -56,13 +56,24 @@ class Connections:
         with self._lock:
             if self._shared is not None:
                 return self._shared
-            connection = self._stack.enter_context(self._client.connect(self._settings))
+            mine = self._stack.enter_context(ExitStack())
+            connection = mine.enter_context(self._client.connect(self._settings))
             self._opened.append(connection)
             if getattr(connection, "thread_safe", False):
                 self._shared = connection
             else:
-                self._mine.connection = connection
+                self._mine.connection, self._mine.stack = connection, mine
             return connection
+
+    def drop(self) -> None:
+        """Close the calling thread's own connection after trouble with it; the next `get` opens a new one.
+
+        A shared one stays: such an adapter renews its connections itself.
+        """
+        stack: ExitStack | None = getattr(self._mine, "stack", None)
+        if stack is not None:
+            self._mine.connection = self._mine.stack = None
+            attempt(stack.close, lambda error: Verdict(Failure(type(error).__name__)))
 
     @property
     def requests(self) -> int:

@@ -67,7 +67,7 @@ def run(
     settings = client_settings(sync.client)
     work = _Run(sync, store, full, limit, tracker or SilentTracker(), stop or threading.Event(), queue or Queue(sync.queue_id))
     with Connections(sync.client, settings) as connections:
-        entity_work = EntityWork(sync, connections.get, Mask(settings), GoneGuard(sync, store))
+        entity_work = EntityWork(sync, connections.get, Mask(settings), GoneGuard(sync, store), connections.drop)
         result = work.preview(entity_work) if dry_run else work.run(entity_work)
         return replace(result, seconds=time.monotonic() - started, requests=connections.requests)
 
@@ -89,17 +89,23 @@ class _Run:
         self.halt = threading.Event()
         self.news = threading.Condition()
         singles = sync.entity_task_runs if tracker.shows_entities else 0
-        self.claimer = Claimer(store, [self.lane], worker=self.worker, lease=queue.lease, singles=singles)
+        self.claimer = Claimer(
+            store, [self.lane], worker=self.worker, lease=queue.lease, singles=singles, on_poison=self._on_poison
+        )
 
     def run(self, entity_work: EntityWork) -> RunResult:
         if (paused := self._paused()) is not None:
             return paused
         self.store.serve(self.queue)
-        claim = self.store.begin_listing(self.sync.id, self.sync.client.id, worker=self.worker, lease=self.queue.lease)
+        claim = self.store.begin_listing(
+            self.sync.id, self.sync.client.id, worker=self.worker, lease=self.queue.lease, full=self.full
+        )
         if isinstance(claim, Busy):
             message = f"{self.sync.id} is already being run by {claim.worker} since {claim.since:%H:%M:%S} UTC; nothing to do"
             return self._result("skipped", stopped="running", message=message)
         try:
+            # Before listing: jobs of a dead worker go back and are renewed in place, in place of getting a follow-up each.
+            self.store.rescue([self.lane.queue], on_poison=self._on_poison)
             self._work(claim, entity_work)
             return self._conclude(claim)
         finally:
@@ -123,7 +129,7 @@ class _Run:
             )  # fmt: skip
             lister = Lister(
                 self.sync, self.store, claim, self.lane, entity_work.connect, entity_work.judge, entity_work.judge_page,
-                _Waking(self.tracker, self._wake), self.progress, self.full, self.limit, lambda: self._lists_on(hands),
+                _Waking(self.tracker, self._wake), self.progress, claim.full, self.limit, lambda: self._lists_on(hands),
             )  # fmt: skip
             threads = [threading.Thread(target=self._guard, args=(lambda: self._list(lister),), name="syncs-list")]
             threads += [
@@ -156,7 +162,7 @@ class _Run:
         if self.progress.flawed:
             self.swept = SweepResult(0, f"{self.progress.flawed} listed items have no key, so nothing was deleted")
             return
-        self.swept = self.store.sweep(claim, max_share=self.sync.max_delete_share, delete=entity_work.deletes())
+        self.swept = self.store.sweep(claim, self.lane, max_share=self.sync.max_delete_share, delete=entity_work.deletes())
         for key, error in self.swept.errors:
             self.progress.fail(key, error)
 
@@ -175,6 +181,10 @@ class _Run:
     def _wake(self) -> None:
         with self.news:
             self.news.notify_all()
+
+    def _on_poison(self, type: str, key: str | None, message: str) -> None:
+        if type == self.sync.id:
+            self.progress.fail(key or "job", message)
 
     def _on_lost(self) -> None:
         self.ended = Ended("error", "another process took this sync over")
@@ -274,6 +284,8 @@ class _Run:
     ) -> RunResult:
         progress = self.progress
         left = self.store.lane(self.lane)
+        if state == "paused" and stopped == "stop":
+            stopped = "paused"
         return RunResult(
             sync=self.sync.id, client=self.sync.client.id, state=state, pages=progress.pages, listed=progress.listed,
             queued=progress.queued, succeeded=progress.succeeded, unchanged=progress.unchanged, gone=progress.gone,

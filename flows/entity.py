@@ -24,17 +24,21 @@ class EntityWork:
         connect: gives the calling thread a connection.
         mask: takes secrets out of what is kept.
         gone: how many entities may still go.
+        drop: gives the thread's connection up after trouble with it.
     """
 
     sync: Sync
     connect: Callable[[], Any]
     mask: Mask
     gone: GoneGuard
+    drop: Callable[[], None] = lambda: None
 
     def work(self, job: Job) -> Done:
         """Work one job. Never raises: whatever happens is this job's own outcome."""
         entity = entity_of(job)
         found = attempt(lambda: self._fetch(entity), self.judge)
+        if isinstance(found, Verdict) and found.trouble:
+            self.drop()
         if isinstance(found, (Verdict, *OUTCOMES)):
             return self._done(job, entity, self._masked(verdict_of(found)))
         content = attempt(lambda: self._content(entity, found), self.judge)

@@ -60,10 +60,11 @@ def verdict_of(value: Any) -> Verdict:
 
 
 def _describe(error: Exception) -> str:
-    text = str(error)
     if isinstance(error, ClientError):
-        return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+        return str(error)
+    # It survives an exception whose own text cannot be had.
+    _, colon, text = "".join(traceback.format_exception_only(error)).strip().partition(": ")
+    return f"{type(error).__name__}: {text}" if colon else type(error).__name__
 
 
 def _trace(error: Exception, mask: Mask) -> str:

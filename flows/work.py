@@ -93,7 +93,9 @@ def work(
         keeper = stack.enter_context(LeaseKeeper(store, lease=lease))
         pool = stack.enter_context(ThreadPoolExecutor(threads, thread_name_prefix="syncs-fetch"))
         hands = Hands(store, works, pool, threads, keeper, tracker or SilentTracker(), progress, worker, now)
-        claimer = Claimer(store, lanes, worker=worker, lease=lease)
+        claimer = Claimer(
+            store, lanes, worker=worker, lease=lease, on_poison=lambda _, key, message: progress.fail(key or "job", message)
+        )
         while not stop.is_set() and not now.is_set():
             if time_limit and time.monotonic() - started >= time_limit:
                 break
@@ -137,7 +139,7 @@ def _works(stack: ExitStack, store: JobStore, syncs: Sequence[Sync]) -> dict[str
                 opened[client.id] = stack.enter_context(Connections(client, settings)), Mask(settings)
         if client.id in opened:
             connections, mask = opened[client.id]
-            works[sync.id] = EntityWork(sync, connections.get, mask, GoneGuard(sync, store))
+            works[sync.id] = EntityWork(sync, connections.get, mask, GoneGuard(sync, store), connections.drop)
     if missing and not works:
         raise next(iter(missing.values()))
     return works

@@ -1,7 +1,7 @@
 """Taking jobs: claim, rescue, renew, release. Decides nothing about outcomes."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, bindparam, exists, literal_column, or_, select, update
@@ -10,8 +10,8 @@ from jobs import transition
 from jobs.contention import again
 from jobs.database import Database
 from jobs.job import Job, Lane, Move
+from jobs.models import FAILURE, SUPERSEDED, job, pause
 from jobs.models import QUEUED as QUEUED_STATE
-from jobs.models import job, pause
 from jobs.rows import Rows
 from jobs.settle import PROCESSING, QUEUED, Settlement, held
 from jobs.worker import is_gone
@@ -21,6 +21,10 @@ RESCUE_EVERY = 1.0
 
 RESCUE_BATCH = 500
 """Rescues in one claim at most, so that a claim stays short after a disaster (M4)."""
+
+
+OnPoison = Callable[[str, str | None, str], None]
+"""`(type, key, message)`: told of each job that ended as poison."""
 
 
 class Claims:
@@ -35,9 +39,11 @@ class Claims:
         self._head = self._head_statement()
         self._renewed = renewed = Rows(db, {"id": "id", "claim_no": "int"})
         self._renew = self._renew_statement(renewed)
+        self._gave_way = Rows(db, {"id": "id"})
+        self._inherit = self._inherit_statement()
         self._workers = select(job.c.worker).distinct().where(job.c.state == PROCESSING, job.c.queue == bindparam("queue"))
         self._expired = (
-            select(job.c.id, job.c.claim_no, job.c.fingerprint, job.c.rescues, job.c.worker)
+            select(job.c.id, job.c.claim_no, job.c.fingerprint, job.c.rescues, job.c.worker, job.c.type, job.c.key)
             .where(
                 job.c.state == PROCESSING,
                 job.c.queue == bindparam("queue"),
@@ -46,6 +52,15 @@ class Claims:
             .order_by(job.c.id)
             .limit(RESCUE_BATCH)
             .with_for_update(skip_locked=True)
+        )
+
+    def _inherit_statement(self) -> Any:
+        """Hand a rescued job's count on to the twin that it gave way to: else poison that is listed again would never end."""
+        old = job.alias("old")
+        return (
+            update(job)
+            .where(old.c.id == self._gave_way.id, job.c.id == old.c.superseded_by, job.c.rescues < old.c.rescues)
+            .values(rescues=old.c.rescues)
         )
 
     def _waiting(self) -> list[ColumnElement[bool]]:
@@ -109,7 +124,10 @@ class Claims:
         )
 
     @again
-    def claim(self, lanes: Sequence[Lane], n: int, *, worker: str, lease: float, suspects: bool = False) -> list[Job]:
+    def claim(
+        self, lanes: Sequence[Lane], n: int, *, worker: str, lease: float, suspects: bool = False,
+        on_poison: OnPoison | None = None,
+    ) -> list[Job]:  # fmt: skip
         """Take up to `n` jobs that are due, and rescue expired ones on the way (law 4).
 
         Among lanes the highest priority goes first; lanes of equal priority share the claim, so that a long lane does
@@ -122,6 +140,7 @@ class Claims:
             lease: seconds until others may take them back, unless renewed.
             suspects: take the jobs that were in a dying worker's hands instead of the others. Worked one at a time,
                 they show which of them kills its worker, and the rest of its batch is spared.
+            on_poison: told of jobs that ended because they keep killing their workers, once that is committed.
 
         Returns:
             Claimed jobs, urgent first, then due first, then first come.
@@ -130,8 +149,10 @@ class Claims:
             return []
         due = self._due_for_rescue({lane.queue for lane in lanes})
         with self._db.write(single=not due and len(lanes) == 1) as connection:
-            self._rescue(connection, due)
-            return self._claim_lanes(connection, lanes, n, worker, lease, suspects)
+            _, poisoned = self._rescue(connection, due)
+            jobs = self._claim_lanes(connection, lanes, n, worker, lease, suspects)
+        _tell(poisoned, on_poison)
+        return jobs
 
     def _claim_lanes(
         self, connection: Connection, lanes: Sequence[Lane], n: int, worker: str, lease: float, suspects: bool
@@ -170,17 +191,24 @@ class Claims:
         return due
 
     @again
-    def rescue(self, queues: Iterable[str]) -> int:
+    def rescue(self, queues: Iterable[str], *, on_poison: OnPoison | None = None) -> int:
         """Take back jobs whose lease has ended or whose process on this host is known to be gone.
+
+        Args:
+            queues: where to look.
+            on_poison: as for `claim`.
 
         Returns:
             How many went back, gave way to a twin, or ended as poison.
         """
         with self._db.write() as connection:
-            return self._rescue(connection, queues)
+            count, poisoned = self._rescue(connection, queues)
+        _tell(poisoned, on_poison)
+        return count
 
-    def _rescue(self, connection: Connection, queues: Iterable[str]) -> int:
+    def _rescue(self, connection: Connection, queues: Iterable[str]) -> tuple[int, list[tuple[str, str | None, str]]]:
         count = 0
+        poisoned: list[tuple[str, str | None, str]] = []
         for queue in sorted(queues):
             workers = connection.execute(self._workers, {"queue": queue}).scalars().all()
             gone = [worker for worker in workers if worker is not None and is_gone(worker)]
@@ -191,8 +219,17 @@ class Claims:
                 )
                 for row in expired
             ]
-            count += len(self._settlement.settle(connection, moves))
-        return count
+            states = self._settlement.settle(connection, moves)
+            count += len(states)
+            superseded = [(job_id,) for job_id, state in states.items() if state == SUPERSEDED]
+            if superseded:
+                connection.execute(self._inherit, self._gave_way.bind(superseded))
+            poisoned += [
+                (row.type, row.key, move.message)
+                for row, move in zip(expired, moves, strict=True)
+                if move.state == FAILURE and row.id in states
+            ]
+        return count, poisoned
 
     @again
     def renew(self, claims: Sequence[tuple[int, int]], *, lease: float) -> set[int]:
@@ -221,6 +258,12 @@ class Claims:
         moves = [Move(one.id, one.claim_no, one.fingerprint, QUEUED_STATE, "released", reason) for one in jobs]
         with self._db.write() as connection:
             return len(self._settlement.settle(connection, moves))
+
+
+def _tell(poisoned: list[tuple[str, str | None, str]], on_poison: OnPoison | None) -> None:
+    if on_poison is not None:
+        for one in poisoned:
+            on_poison(*one)
 
 
 def _order(row: Any) -> tuple[int, Any, int]:

@@ -11,8 +11,8 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 P = ParamSpec("P")
 T = TypeVar("T")
 
-TRIES = 5
-"""Tries of one transaction; the seed's three were seen to be too few for eight writers."""
+TRIES = 10
+"""Tries of one transaction; with five, eight writers of sixty entities ran out of them once in some minutes."""
 
 # PostgreSQL, Appendix A: serialization_failure, deadlock_detected. Both say "try again"; nothing was written.
 _SQLSTATES = ("40001", "40P01")

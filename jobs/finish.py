@@ -1,7 +1,7 @@
 """Finishing a batch of jobs: saves, ledger and job states in one fenced transaction (law 3)."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, and_, case, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -17,6 +17,13 @@ from jobs.rows import Rows
 from jobs.settle import Settlement, held
 
 
+class _Known(NamedTuple):
+    """What the ledger has of an entity; the hash only of one that is in sync."""
+
+    content_hash: str | None
+    job_id: int | None
+
+
 class Finishes:
     """Finishes of one database."""
 
@@ -27,28 +34,40 @@ class Finishes:
         self._held = select(job.c.id).join_from(claims.table, job, held(claims)).with_for_update(of=job)
         self._keys = keys = Rows(db, {"sync": "text", "key": "text"})
         self._known = (
-            select(record.c.sync, record.c.key, record.c.content_hash)
+            select(
+                record.c.sync, record.c.key, record.c.content_hash, record.c.job_id,
+                and_(record.c.deleted_at.is_(None), record.c.synced_at.is_not(None)).label("in_sync"),
+            )
             .join_from(keys.table, record, and_(record.c.sync == keys.sync, record.c.key == keys.key))
-            .where(record.c.deleted_at.is_(None), record.c.synced_at.is_not(None))
-        )
+            .with_for_update(of=record)
+        )  # fmt: skip
         self._saved = Rows(
             db,
-            {"sync": "text", "key": "text", "version": "text", "content_hash": "text", "data": "json", "generation": "int"},
+            {
+                "sync": "text",
+                "key": "text",
+                "version": "text",
+                "content_hash": "text",
+                "data": "json",
+                "generation": "int",
+                "job": "id",
+            },
         )
         self._save = self._save_statement()
-        self._seen = seen = Rows(db, {"sync": "text", "key": "text", "version": "text", "generation": "int"})
+        self._seen = seen = Rows(db, {"sync": "text", "key": "text", "version": "text", "generation": "int", "job": "id"})
         self._touch = (
             update(record)
             .where(record.c.sync == seen.sync, record.c.key == seen.key)
             .values(
                 version=seen.version, generation=_greatest(record.c.generation, seen.generation), synced_at=db.now,
-                last_error=None, last_error_at=None,
+                job_id=seen.job, last_error=None, last_error_at=None,
             )
         )  # fmt: skip
+        self._gone = gone = Rows(db, {"sync": "text", "key": "text", "job": "id"})
         self._delete = (
             update(record)
-            .where(record.c.sync == keys.sync, record.c.key == keys.key, record.c.deleted_at.is_(None))
-            .values(deleted_at=db.now, synced_at=db.now)
+            .where(record.c.sync == gone.sync, record.c.key == gone.key, record.c.deleted_at.is_(None))
+            .values(deleted_at=db.now, synced_at=db.now, job_id=gone.job)
         )
         self._failed = failed = Rows(db, {"sync": "text", "key": "text", "error": "text"})
         self._blame = (
@@ -61,14 +80,18 @@ class Finishes:
         db, rows = self._db, self._saved
         data = rows.data.cast(postgresql.JSON) if db.dialect == "postgresql" else rows.data
         source = select(
-            rows.sync, rows.key, rows.version, rows.content_hash, data, rows.generation,
+            rows.sync, rows.key, rows.version, rows.content_hash, data, rows.generation, rows.job,
             db.now, db.now, db.now,
         ).where(rows.key.is_not(None))  # fmt: skip
         # SQLite cannot parse ON CONFLICT behind a SELECT that has no WHERE.
         make = postgresql.insert(record) if db.dialect == "postgresql" else sqlite.insert(record)
         statement = make.from_select(
-            ["sync", "key", "version", "content_hash", "data", "generation", "first_seen_at", "changed_at", "synced_at"], source
-        )
+            [
+                "sync", "key", "version", "content_hash", "data", "generation", "job_id",
+                "first_seen_at", "changed_at", "synced_at",
+            ],
+            source,
+        )  # fmt: skip
         new = statement.excluded
         same = and_(record.c.content_hash.is_not_distinct_from(new.content_hash), record.c.deleted_at.is_(None))
         return statement.on_conflict_do_update(
@@ -81,9 +104,12 @@ class Finishes:
                 "changed_at": case((same, record.c.changed_at), else_=new.changed_at),
                 "synced_at": new.synced_at,
                 "deleted_at": None,
+                "job_id": new.job_id,
                 "last_error": None,
                 "last_error_at": None,
             },
+            # Two finishes of one new entity at once: neither saw the other's row, the later job's stays.
+            where=func.coalesce(record.c.job_id, 0) <= new.job_id,
         )
 
     @again
@@ -99,12 +125,18 @@ class Finishes:
             One `Settled` for each, in order.
         """
         with self._db.write() as connection:
-            kept = self._still_held(connection, dones)
-            known = self._known_hashes(connection, [done for done in dones if done.job.id in kept])
-            judged = [self._apply(connection, done, known) if done.job.id in kept else done for done in dones]
-            moves = [transition.finished(done.job, done.verdict, done.retry) for done in judged if done.job.id in kept]
+            held_ids = self._still_held(connection, dones)
+            kept = [done for done in dones if done.job.id in held_ids]
+            known = self._known_records(connection, kept)
+            late = {done.job.id for done in kept if _is_late(done, known)}
+            judged = [self._apply(connection, done, known) if done.job.id in held_ids - late else done for done in dones]
+            moves = [
+                transition.overtaken(done.job) if done.job.id in late else transition.finished(done.job, done.verdict, done.retry)
+                for done in judged
+                if done.job.id in held_ids
+            ]
             states = self._settlement.settle(connection, moves)
-            self._write_ledger(connection, [done for done in judged if done.job.id in states])
+            self._write_ledger(connection, [done for done in judged if done.job.id in states and done.job.id not in late])
         return [Settled(done.job, states.get(done.job.id, "lost"), done.verdict) for done in judged]
 
     def _still_held(self, connection: Connection, dones: Sequence[Done]) -> set[int]:
@@ -114,18 +146,22 @@ class Finishes:
         claims = [(done.job.id, done.job.claim_no) for done in dones]
         return set(connection.execute(self._held, self._claims.bind(claims)).scalars())
 
-    def _known_hashes(self, connection: Connection, dones: Sequence[Done]) -> dict[tuple[str, str], str | None]:
-        keys = [(done.job.lane.type, done.job.key) for done in dones if done.content is not None]
+    def _known_records(self, connection: Connection, dones: Sequence[Done]) -> dict[tuple[str, str], _Known]:
+        keys = {
+            (done.job.lane.type, done.job.key)
+            for done in dones
+            if done.job.key is not None and isinstance(done.verdict.outcome, Success | Unchanged | Gone) and _writes(done)
+        }
         if not keys:
             return {}
-        rows = connection.execute(self._known, self._keys.bind(keys))
-        return {(row.sync, row.key): row.content_hash for row in rows}
+        rows = connection.execute(self._known, self._keys.bind(sorted(keys)))
+        return {(row.sync, row.key): _Known(row.content_hash if row.in_sync else None, row.job_id) for row in rows}
 
-    def _apply(self, connection: Connection, done: Done, known: dict[tuple[str, str], str | None]) -> Done:
+    def _apply(self, connection: Connection, done: Done, known: dict[tuple[str, str], _Known]) -> Done:
         """Settle what the outcome is: unchanged content is not saved, a failing save is a failure."""
-        if isinstance(done.verdict.outcome, Success) and done.content is not None and done.job.key is not None:
-            before = known.get((done.job.lane.type, done.job.key))
-            if before is not None and before == done.content.content_hash and not done.force:
+        if isinstance(done.verdict.outcome, Success) and done.content is not None and not done.force:
+            before = known.get((done.job.lane.type, done.job.key or ""))
+            if before is not None and before.content_hash is not None and before.content_hash == done.content.content_hash:
                 return done._replace(verdict=done.verdict._replace(outcome=Unchanged()))
         if done.save is not None and isinstance(done.verdict.outcome, Success | Gone):
             with Session(bind=connection, join_transaction_mode="create_savepoint") as session:
@@ -145,21 +181,32 @@ class Finishes:
                 continue
             match done.verdict.outcome:
                 case Success() if content is not None:
-                    saved.append((lane.type, key, content.version, content.content_hash, content.data, done.job.generation or 0))
+                    hashed, data = content.content_hash, content.data
+                    saved.append((lane.type, key, content.version, hashed, data, done.job.generation or 0, done.job.id))
                 case Unchanged() if content is not None:
-                    seen.append((lane.type, key, content.version, done.job.generation or 0))
+                    seen.append((lane.type, key, content.version, done.job.generation or 0, done.job.id))
                 case Gone():
-                    gone.append((lane.type, key))
+                    gone.append((lane.type, key, done.job.id))
                 case Failure(message):
                     failed.append((lane.type, key, transition.one_line(message)))
         for statement, rows, values in (
             (self._save, self._saved, saved),
             (self._touch, self._seen, seen),
-            (self._delete, self._keys, gone),
+            (self._delete, self._gone, gone),
             (self._blame, self._failed, failed),
         ):
             if values:
                 connection.execute(statement, rows.bind(_last(values)))
+
+
+def _writes(done: Done) -> bool:
+    return done.content is not None or isinstance(done.verdict.outcome, Gone)
+
+
+def _is_late(done: Done, known: dict[tuple[str, str], _Known]) -> bool:
+    """Tell whether a later job of this entity was finished while this one was on its way; its answer is the newer one."""
+    before = known.get((done.job.lane.type, done.job.key or ""))
+    return _writes(done) and before is not None and before.job_id is not None and before.job_id > done.job.id
 
 
 def _last(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:

@@ -36,6 +36,8 @@ class ListingClaim:
     pages: int
     listed: int
     mark: Any
+    #: Every entity is queued, changed or not.
+    full: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,7 @@ class Listings:
                 claim_no=listing.c.claim_no + 1, worker=bindparam("by"), lease_until=db.from_now("lease"), updated_at=db.now,
                 state=LISTING, generation=bindparam("b_generation"), cursor=bindparam("b_cursor", type_=JSON(none_as_null=True)),
                 pages=bindparam("b_pages"), listed=bindparam("b_listed"), client=bindparam("b_client"), started_at=db.now,
+                is_full=bindparam("b_full"),
             )
             .returning(listing.c.claim_no)
         )  # fmt: skip
@@ -178,13 +181,14 @@ class Listings:
         )
 
     @again
-    def begin(self, sync: str, client: str, *, worker: str, lease: float) -> ListingClaim | Busy:
+    def begin(self, sync: str, client: str, *, worker: str, lease: float, full: bool = False) -> ListingClaim | Busy:
         """Take the right to run a sync: go on with an interrupted listing, or begin the next generation.
 
         Args:
             sync, client: ids.
             worker: who takes it.
             lease: seconds until others may take it, unless renewed.
+            full: list every entity as changed; an interrupted listing that did not is begun anew, and one that did goes on so.
 
         Returns:
             The claim, or who has it.
@@ -194,7 +198,7 @@ class Listings:
             row = connection.execute(self._read, {"b_sync": sync}).one()
             if row.worker is not None and row.leased and not is_gone(row.worker):
                 return Busy(row.worker, row.started_at)
-            resumed = row.state == LISTING
+            resumed = row.state == LISTING and (row.is_full or not full)
             generation = row.generation if resumed else row.generation + 1
             cursor, pages, listed = (row.cursor, row.pages, row.listed) if resumed else (None, 0, 0)
             claim_no = connection.execute(
@@ -202,9 +206,12 @@ class Listings:
                 {
                     "b_sync": sync, "by": worker, "lease": lease, "b_generation": generation, "b_cursor": cursor,
                     "b_pages": pages, "b_listed": listed, "b_client": client,
+                    "b_full": full or (resumed and row.is_full),
                 },
             ).scalar_one()  # fmt: skip
-        return ListingClaim(sync, claim_no, generation, cursor, resumed, pages, listed, row.mark)
+        return ListingClaim(
+            sync, claim_no, generation, cursor, resumed, pages, listed, row.mark, full or (resumed and row.is_full)
+        )
 
     @again
     def enqueue_page(

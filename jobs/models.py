@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, BigInteger, CheckConstraint, Column, Index, Integer, Table, Text, text
+from sqlalchemy import JSON, BigInteger, Boolean, CheckConstraint, Column, Index, Integer, Table, Text, false, text
 from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel
 
@@ -200,6 +200,8 @@ class ListingRow(Row, table=True):
     state: str = _text(nullable=False)
     #: What the paginator resumes from; moves in the transaction of its page (law 2).
     cursor: Any = _json()
+    #: Whether it queues every entity, changed or not; counts for a resumed listing too.
+    is_full: bool = Field(default=False, sa_column=Column(Boolean(), nullable=False, server_default=false()))
     #: High-water mark for incremental listings.
     mark: Any = _json()
     pages: int = _count()
@@ -226,6 +228,8 @@ class RecordRow(Row, table=True):
     #: The record, where the sync has no `save` of its own.
     data: Any = _json()
     generation: int = _count()
+    #: The job that wrote it last; an older one, slow on its way, no longer may.
+    job_id: int | None = Field(default=None, sa_column=Column(_BIG))
     first_seen_at: datetime | None = _moment(nullable=False)
     changed_at: datetime | None = _moment()
     synced_at: datetime | None = _moment()

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from jobs.claim import Claims
+from jobs.claim import Claims, OnPoison
 from jobs.clock import Clock, system_clock
 from jobs.database import Database
 from jobs.finish import Finishes
@@ -28,7 +28,7 @@ class JobStore:
     Each method is explained where it is done: in `jobs.claim`, `jobs.finish`, `jobs.listing`, `jobs.pause`, `jobs.view`.
     """
 
-    def __init__(self, db: Database, *, max_rescues: int = 3) -> None:
+    def __init__(self, db: Database, *, max_rescues: int = 5) -> None:
         self.db = db
         settlement = Settlement(db)
         self._claims = Claims(db, settlement, max_rescues=max_rescues)
@@ -52,9 +52,12 @@ class JobStore:
         """Note that a worker serves this queue, see `Served.serve`."""
         self._served.serve(queue)
 
-    def claim(self, lanes: Sequence[Lane], n: int, *, worker: str, lease: float, suspects: bool = False) -> list[Job]:
+    def claim(
+        self, lanes: Sequence[Lane], n: int, *, worker: str, lease: float, suspects: bool = False,
+        on_poison: OnPoison | None = None,
+    ) -> list[Job]:  # fmt: skip
         """Take up to `n` due jobs, see `Claims.claim`."""
-        return self._claims.claim(lanes, n, worker=worker, lease=lease, suspects=suspects)
+        return self._claims.claim(lanes, n, worker=worker, lease=lease, suspects=suspects, on_poison=on_poison)
 
     def finish(self, dones: Sequence[Done]) -> list[Settled]:
         """Finish worked jobs in one fenced transaction, see `Finishes.finish`."""
@@ -68,13 +71,13 @@ class JobStore:
         """Extend leases, see `Claims.renew`."""
         return self._claims.renew(claims, lease=lease)
 
-    def rescue(self, queues: Iterable[str]) -> int:
+    def rescue(self, queues: Iterable[str], *, on_poison: OnPoison | None = None) -> int:
         """Take back jobs of dead and silent workers, see `Claims.rescue`."""
-        return self._claims.rescue(queues)
+        return self._claims.rescue(queues, on_poison=on_poison)
 
-    def begin_listing(self, sync: str, client: str, *, worker: str, lease: float) -> ListingClaim | Busy:
+    def begin_listing(self, sync: str, client: str, *, worker: str, lease: float, full: bool = False) -> ListingClaim | Busy:
         """Take the right to run a sync, see `Listings.begin`."""
-        return self._listings.begin(sync, client, worker=worker, lease=lease)
+        return self._listings.begin(sync, client, worker=worker, lease=lease, full=full)
 
     def enqueue_page(
         self, claim: ListingClaim, lane: Lane, items: Sequence[Item], *, cursor: Any, priority: int = 0,
@@ -97,9 +100,9 @@ class JobStore:
         """Say what a page would come to, and write nothing, see `Listings.preview`."""
         return self._listings.preview(sync, items, item_is_record=item_is_record)
 
-    def sweep(self, claim: ListingClaim, *, max_share: float, delete: Delete | None = None) -> SweepResult:
+    def sweep(self, claim: ListingClaim, lane: Lane, *, max_share: float, delete: Delete | None = None) -> SweepResult:
         """Mark as deleted what a complete listing no longer has, see `Sweeps.sweep`."""
-        return self._sweeps.sweep(claim, max_share=max_share, delete=delete)
+        return self._sweeps.sweep(claim, lane, max_share=max_share, delete=delete)
 
     def live(self, sync: str) -> int:
         """Count the records of a sync that are not deleted."""

@@ -8,9 +8,11 @@ from sqlalchemy import and_, bindparam, func, select, update
 from sqlmodel import Session
 
 from jobs.database import Database
+from jobs.job import Lane
 from jobs.listing import COMPLETE, ListingClaim
-from jobs.models import listing, record
+from jobs.models import job, listing, record
 from jobs.rows import Rows
+from jobs.settle import PROCESSING, QUEUED
 
 BATCH = 100
 """Entities that are deleted one by one in one transaction."""
@@ -35,7 +37,19 @@ class Sweeps:
     def __init__(self, db: Database) -> None:
         self._db = db
         live = and_(record.c.sync == bindparam("b_sync"), record.c.deleted_at.is_(None))
-        missing = and_(live, record.c.generation < bindparam("b_generation"))
+        of_lane = and_(
+            job.c.queue == bindparam("in_queue"), job.c.client == bindparam("of_client"), job.c.type == bindparam("of_type")
+        )
+        # An entity that is still being worked was listed, whatever its record says: a job of an earlier listing may have
+        # written the record while a newer one waits for its retry.
+        missing = and_(
+            live,
+            record.c.generation < bindparam("b_generation"),
+            *(
+                record.c.key.not_in(select(job.c.key).where(job.c.state == state, of_lane, job.c.key.is_not(None)))
+                for state in (QUEUED, PROCESSING)
+            ),
+        )
         self._proof = (
             select(listing.c.listed)
             .where(
@@ -62,11 +76,12 @@ class Sweeps:
         with self._db.read() as connection:
             return int(connection.execute(self._live, {"b_sync": sync}).scalar_one())
 
-    def sweep(self, claim: ListingClaim, *, max_share: float, delete: Delete | None = None) -> SweepResult:
+    def sweep(self, claim: ListingClaim, lane: Lane, *, max_share: float, delete: Delete | None = None) -> SweepResult:
         """Mark the records that this complete generation has not seen.
 
         Args:
             claim: of the run whose listing is complete.
+            lane: of its jobs; entities with a job that is not done are no candidates.
             max_share: of the live records; above it nothing is deleted.
             delete: `(session, key) -> error or None`, called for each in the transaction that marks it; what it wrote before
                 an error is undone, and the record stays.
@@ -74,7 +89,7 @@ class Sweeps:
         Returns:
             How many were marked, or why none was.
         """
-        key = {"b_sync": claim.sync, "b_generation": claim.generation}
+        key = {"b_sync": claim.sync, "b_generation": claim.generation, **lane.parameters()}
         with self._db.write() as connection:
             listed = connection.execute(self._proof, {**key, "b_claim": claim.claim_no}).scalar_one_or_none()
             if listed is None:

@@ -50,6 +50,12 @@ def finished(job: Job, verdict: Verdict, retry: Retry, *, dice: float | None = N
             return Move(job_id, claim_no, print_, models.QUEUED, "pause", one_line(reason), snoozes=1, traceback=trace)
 
 
+def overtaken(job: Job) -> Move:
+    """End a job whose entity a later job has finished in the meantime: what it brings is older than what is there."""
+    message = "a later job of this entity was finished first"
+    return Move(job.id, job.claim_no, job.fingerprint, models.SUPERSEDED, "superseded", message, attempts=1)
+
+
 def rescued(job_id: int, claim_no: int, fingerprint: str | None, rescues: int, *, worker: str, max_rescues: int) -> Move:
     """Decide what becomes of a job whose worker died or went silent.
 

@@ -39,7 +39,6 @@ def take(store: JobStore, version: str, key: str = "k0") -> Job:
     return job
 
 
-@pytest.mark.xfail(reason="a finish does not look whether a later claim of the entity was finished before it", strict=True)
 def test_older_fetch_does_not_overwrite_a_newer_one(store: JobStore) -> None:
     """Of two jobs of one entity, the follow-up's data stays, also when the older job is finished after it."""
 
@@ -54,7 +53,6 @@ def test_older_fetch_does_not_overwrite_a_newer_one(store: JobStore) -> None:
     assert query(store, "SELECT version FROM record") == [{"version": "2"}]
 
 
-@pytest.mark.xfail(reason="a job that ends as poison does so inside a claim, which tells nobody", strict=True)
 def test_poison_counts_as_a_failure_of_the_run(store: JobStore, remote: Remote, open_store: Callable[..., JobStore]) -> None:
     """A run that finds an entity poisonous is no plain success."""
     remote.fill(20)
@@ -69,7 +67,6 @@ def test_poison_counts_as_a_failure_of_the_run(store: JobStore, remote: Remote, 
     assert result.failed == 1
 
 
-@pytest.mark.xfail(reason="Connections keeps a thread's connection for the whole run", strict=True)
 def test_broken_connection_is_opened_again(store: JobStore, remote: Remote) -> None:
     """An adapter of one thread whose connection broke is opened anew for the next try."""
     remote.fill(10)
@@ -88,7 +85,6 @@ def test_broken_connection_is_opened_again(store: JobStore, remote: Remote) -> N
     assert engine.run(sync, store).state == "success"
 
 
-@pytest.mark.xfail(reason="--full goes on with an interrupted listing, and skips what came before", strict=True)
 def test_full_after_an_interrupted_run_is_full(store: JobStore, remote: Remote) -> None:
     """`--full` works every listed entity, also after a run that was interrupted."""
     remote.fill(30)
