@@ -145,6 +145,8 @@ class Lister:
         progress.queued += stored.queued
         progress.unchanged += stored.unchanged
         progress.blame(page.errors)
+        for key, poison in stored.poisonous:
+            progress.fail(key, f"{poison}; `--full` tries it again")
         self.tracker.progress(progress)
         if cut:
             return Ended("limit", f"stopped at the limit of {self.limit}")

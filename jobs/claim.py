@@ -12,6 +12,7 @@ from jobs.database import Database
 from jobs.job import Job, Lane, Move
 from jobs.models import FAILURE, SUPERSEDED, job, pause
 from jobs.models import QUEUED as QUEUED_STATE
+from jobs.poison import Poisoned, Poisons
 from jobs.rows import Rows
 from jobs.settle import PROCESSING, QUEUED, Settlement, held
 from jobs.worker import is_gone
@@ -39,11 +40,22 @@ class Claims:
         self._head = self._head_statement()
         self._renewed = renewed = Rows(db, {"id": "id", "claim_no": "int"})
         self._renew = self._renew_statement(renewed)
+        self._poisons = Poisons(db)
         self._gave_way = Rows(db, {"id": "id"})
         self._inherit = self._inherit_statement()
         self._workers = select(job.c.worker).distinct().where(job.c.state == PROCESSING, job.c.queue == bindparam("queue"))
         self._expired = (
-            select(job.c.id, job.c.claim_no, job.c.fingerprint, job.c.rescues, job.c.worker, job.c.type, job.c.key)
+            select(
+                job.c.id,
+                job.c.claim_no,
+                job.c.fingerprint,
+                job.c.rescues,
+                job.c.worker,
+                job.c.type,
+                job.c.key,
+                job.c.payload,
+                job.c.generation,
+            )
             .where(
                 job.c.state == PROCESSING,
                 job.c.queue == bindparam("queue"),
@@ -206,9 +218,9 @@ class Claims:
         _tell(poisoned, on_poison)
         return count
 
-    def _rescue(self, connection: Connection, queues: Iterable[str]) -> tuple[int, list[tuple[str, str | None, str]]]:
+    def _rescue(self, connection: Connection, queues: Iterable[str]) -> tuple[int, list[Poisoned]]:
         count = 0
-        poisoned: list[tuple[str, str | None, str]] = []
+        poisoned: list[Poisoned] = []
         for queue in sorted(queues):
             workers = connection.execute(self._workers, {"queue": queue}).scalars().all()
             gone = [worker for worker in workers if worker is not None and is_gone(worker)]
@@ -224,11 +236,14 @@ class Claims:
             superseded = [(job_id,) for job_id, state in states.items() if state == SUPERSEDED]
             if superseded:
                 connection.execute(self._inherit, self._gave_way.bind(superseded))
-            poisoned += [
-                (row.type, row.key, move.message)
+            ended = [
+                _poisoned(queue, row, move)
                 for row, move in zip(expired, moves, strict=True)
                 if move.state == FAILURE and row.id in states
             ]
+            if ended:
+                self._poisons.end(connection, ended)
+            poisoned += ended
         return count, poisoned
 
     @again
@@ -260,10 +275,15 @@ class Claims:
             return len(self._settlement.settle(connection, moves))
 
 
-def _tell(poisoned: list[tuple[str, str | None, str]], on_poison: OnPoison | None) -> None:
+def _poisoned(queue: str, row: Any, move: Move) -> Poisoned:
+    version = row.payload.get("version") if isinstance(row.payload, dict) else None
+    return Poisoned(queue, row.type, row.key, row.fingerprint, version, row.generation, move.message)
+
+
+def _tell(poisoned: list[Poisoned], on_poison: OnPoison | None) -> None:
     if on_poison is not None:
         for one in poisoned:
-            on_poison(*one)
+            on_poison(one.type, one.key, one.message)
 
 
 def _order(row: Any) -> tuple[int, Any, int]:

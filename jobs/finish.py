@@ -60,7 +60,7 @@ class Finishes:
             .where(record.c.sync == seen.sync, record.c.key == seen.key)
             .values(
                 version=seen.version, generation=_greatest(record.c.generation, seen.generation), synced_at=db.now,
-                job_id=seen.job, last_error=None, last_error_at=None,
+                job_id=seen.job, last_error=None, last_error_at=None, is_poison=False,
             )
         )  # fmt: skip
         self._gone = gone = Rows(db, {"sync": "text", "key": "text", "job": "id"})
@@ -107,6 +107,7 @@ class Finishes:
                 "job_id": new.job_id,
                 "last_error": None,
                 "last_error_at": None,
+                "is_poison": False,
             },
             # Two finishes of one new entity at once: neither saw the other's row, the later job's stays.
             where=func.coalesce(record.c.job_id, 0) <= new.job_id,

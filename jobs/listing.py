@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import JSON, ColumnElement, Connection, and_, bindparam, select, text, update
+from sqlalchemy import JSON, ColumnElement, Connection, and_, bindparam, case, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from jobs import models
@@ -64,6 +64,8 @@ class PageResult:
     listed: int
     queued: int
     unchanged: int
+    #: Entities that are not queued because they killed their workers: (key, error).
+    poisonous: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,9 @@ class Known:
     content_hash: str | None
     generation: int
     in_sync: bool
+    #: The error of an entity that killed its workers in this version; empty for all others.
+    poison: str = ""
+    poison_version: str | None = None
 
 
 def is_unchanged(item: Item, known: Known | None, *, generation: int, item_hash: str | None) -> bool:
@@ -148,6 +153,7 @@ class Listings:
             select(
                 record.c.key, record.c.version, record.c.content_hash, record.c.generation,
                 and_(record.c.synced_at.is_not(None), record.c.deleted_at.is_(None)).label("in_sync"),
+                case((record.c.is_poison, record.c.last_error), else_="").label("poison"), record.c.poison_version,
             )
             .join_from(keys.table, record, same)
         )  # fmt: skip
@@ -259,7 +265,12 @@ class Listings:
             if unchanged:
                 confirmed = self._keys.bind([(claim.sync, item.key) for item in unchanged])
                 connection.execute(self._confirm, confirmed)
-            skip = {item.key for item in unchanged}
+            poisonous = tuple(
+                (item.key, known[item.key].poison)
+                for item in items
+                if not full and item.key in known and known[item.key].poison and known[item.key].poison_version == item.version
+            )
+            skip = {item.key for item in unchanged} | {key for key, _ in poisonous}
             queued = [item for item in items if item.key not in skip]
             if queued:
                 rows = [(item.key, entity_fingerprint(lane.type, item.key), _payload(item, full=full)) for item in queued]
@@ -275,7 +286,7 @@ class Listings:
                 raise LostLease(f"another process runs {claim.sync} now")
             if last:
                 connection.execute(self._complete, _claim(claim))
-        return PageResult(len(items), len(queued), len(unchanged))
+        return PageResult(len(items), len(queued), len(unchanged), poisonous)
 
     def preview(self, sync: str, items: Sequence[Item], *, item_is_record: bool = False) -> PageResult:
         """Say what a page would come to, and write nothing.
@@ -296,7 +307,10 @@ class Listings:
 
     def _known_records(self, connection: Connection, keys: dict[str, str]) -> dict[str, Known]:
         rows = connection.execute(self._known, keys)
-        return {row.key: Known(row.version, row.content_hash, row.generation, bool(row.in_sync)) for row in rows}
+        return {
+            row.key: Known(row.version, row.content_hash, row.generation, bool(row.in_sync), row.poison or "", row.poison_version)
+            for row in rows
+        }
 
     def complete(self, claim: ListingClaim) -> None:
         """Mark the listing as complete: its generation has seen every entity.

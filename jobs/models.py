@@ -236,6 +236,9 @@ class RecordRow(Row, table=True):
     deleted_at: datetime | None = _moment()
     last_error: str | None = _text()
     last_error_at: datetime | None = _moment()
+    #: The version that killed its workers: not queued again until it changes, or a full run asks for it.
+    is_poison: bool = Field(default=False, sa_column=Column(Boolean(), nullable=False, server_default=false()))
+    poison_version: str | None = _text()
 
 
 class NoticeRow(Row, table=True):

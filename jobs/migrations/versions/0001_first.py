@@ -182,6 +182,8 @@ def upgrade() -> None:
         sa.Column("deleted_at", UTCDateTime(), nullable=True),
         sa.Column("last_error", sa.Text(), nullable=True),
         sa.Column("last_error_at", UTCDateTime(), nullable=True),
+        sa.Column("is_poison", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.Column("poison_version", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("sync", "key"),
     )
     if op.get_bind().dialect.name == "postgresql":
