@@ -51,7 +51,8 @@ class Poisons:
         twins = {(one.queue, one.fingerprint, one.message) for one in poisoned if one.fingerprint is not None}
         if twins:
             connection.execute(self._end, self._twins.bind(sorted(twins)))
+        # One row for each entity, in one order for everybody: the keys are unique, so the sort looks no further.
         entities = {(one.type, one.key): one for one in poisoned if one.key is not None}
         if entities:
-            rows = [(one.type, one.key, one.version, one.generation or 0, one.message) for one in entities.values()]
-            connection.execute(self._note, self._noted.bind(sorted(rows, key=lambda row: row[:2])))
+            rows = [(one.type, one.key or "", one.version, one.generation or 0, one.message) for one in entities.values()]
+            connection.execute(self._note, self._noted.bind(sorted(rows)))
