@@ -6,7 +6,8 @@ from typing import Any
 from benchmarks.floor import payload
 from jobs import Retry, Success
 from jobs.job import Content, Done, Lane, Verdict
-from jobs.listing import Item, ListingClaim
+from jobs.listing import ListingClaim
+from jobs.page import Item
 from jobs.store import JobStore
 from jobs.worker import this_worker
 

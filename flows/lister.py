@@ -12,8 +12,9 @@ from flows.tracker import Progress, Tracker
 from flows.verdict import attempt
 from jobs import PayloadError
 from jobs.job import Lane, Verdict
-from jobs.listing import Item, ListingClaim
+from jobs.listing import ListingClaim
 from jobs.outcome import Failure, Gone, Pause
+from jobs.page import Item
 from jobs.store import JobStore
 
 log = logging.getLogger("syncs.listing")

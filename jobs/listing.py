@@ -1,21 +1,15 @@
-"""How far a listing has come: the run's lock, the page transaction, the cursor. Knows no HTTP and no paginator."""
+"""How far a listing has come: the right to run a sync, the cursor, the generation. Knows no page and no job."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import JSON, ColumnElement, Connection, and_, bindparam, case, select, text, update
+from sqlalchemy import JSON, Connection, and_, bindparam, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from jobs import models
 from jobs.contention import again
 from jobs.database import Database
 from jobs.errors import LostLease
-from jobs.fingerprint import content_hash, encode, entity_fingerprint
-from jobs.job import Lane
-from jobs.models import job, listing, record
-from jobs.rows import Rows
-from jobs.settle import QUEUED
+from jobs.models import listing
 from jobs.worker import is_gone
 
 LISTING, COMPLETE, ABANDONED = "listing", "complete", "abandoned"
@@ -46,58 +40,6 @@ class Busy:
 
     worker: str
     since: Any
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One listed entity: key, version if the remote side tells one, and its data."""
-
-    key: str
-    version: str | None = None
-    data: Any = None
-
-
-@dataclass(frozen=True, slots=True)
-class PageResult:
-    """What a page came to."""
-
-    listed: int
-    queued: int
-    unchanged: int
-    #: Entities that are not queued because they killed their workers: (key, error).
-    poisonous: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What the ledger knows of a listed entity."""
-
-    version: str | None
-    content_hash: str | None
-    generation: int
-    in_sync: bool
-    #: The error of an entity that killed its workers in this version; empty for all others.
-    poison: str = ""
-    poison_version: str | None = None
-
-
-def is_unchanged(item: Item, known: Known | None, *, generation: int, item_hash: str | None) -> bool:
-    """Decide whether a listed entity needs no job.
-
-    Args:
-        item: as listed.
-        known: as the ledger has it, `None` for a new one.
-        generation: of this listing.
-        item_hash: the hash of the item where the item is the record.
-    """
-    if known is None or not known.in_sync:
-        return False
-    if item.version is not None:
-        return item.version == known.version
-    if item_hash is not None:
-        return item_hash == known.content_hash
-    # Without a version only a fetch could tell. A listing that starts over in its own generation has asked for it already.
-    return known.generation == generation
 
 
 class Listings:
@@ -145,46 +87,6 @@ class Listings:
         )  # fmt: skip
         self._renew = update(listing).where(held).values(lease_until=db.from_now("lease"))
         self._release = update(listing).where(held).values(worker=None, lease_until=None, updated_at=db.now)
-        # The sync stands in each row, so that SQLite's planner starts from the rows and looks each one up by primary key;
-        # with the sync as a constant it walked through all records of the sync once for each row.
-        self._keys = keys = Rows(db, {"sync": "text", "key": "text"})
-        same = and_(record.c.sync == keys.sync, record.c.key == keys.key)
-        self._known = (
-            select(
-                record.c.key, record.c.version, record.c.content_hash, record.c.generation,
-                and_(record.c.synced_at.is_not(None), record.c.deleted_at.is_(None)).label("in_sync"),
-                case((record.c.is_poison, record.c.last_error), else_="").label("poison"), record.c.poison_version,
-            )
-            .join_from(keys.table, record, same)
-        )  # fmt: skip
-        self._see = update(record).where(same).values(generation=bindparam("b_generation"))
-        self._confirm = update(record).where(same).values(synced_at=db.now)
-        self._new = Rows(db, {"key": "text", "fingerprint": "text", "payload": "json"})
-        self._enqueue = self._enqueue_statement(insert_into)
-
-    def _enqueue_statement(self, insert_into: Callable[..., Any]) -> Any:
-        db, rows = self._db, self._new
-        payload: ColumnElement[Any] = rows.payload.cast(postgresql.JSON) if db.dialect == "postgresql" else rows.payload
-        source = select(
-            bindparam("in_queue").cast(models.job.c.queue.type), bindparam("of_client").cast(models.job.c.client.type),
-            bindparam("of_type").cast(models.job.c.type.type), rows.key, rows.fingerprint, QUEUED,
-            bindparam("b_priority").cast(models.job.c.priority.type), db.now, db.now, payload,
-            bindparam("b_generation").cast(models.job.c.generation.type),
-        ).where(rows.key.is_not(None))  # fmt: skip
-        statement = insert_into(job).from_select(
-            [
-                "queue", "client", "type", "key", "fingerprint", "state", "priority", "available_at", "created_at", "payload",
-                "generation",
-            ],
-            source,
-        )  # fmt: skip
-        new = statement.excluded
-        # A queued twin takes the newer listing's word and keeps its place; one in processing gets a follow-up (law 11).
-        return statement.on_conflict_do_update(
-            index_elements=["queue", "fingerprint"],
-            index_where=_IS_TWIN,
-            set_={"payload": new.payload, "generation": new.generation, "priority": new.priority},
-        )
 
     @again
     def begin(self, sync: str, client: str, *, worker: str, lease: float, full: bool = False) -> ListingClaim | Busy:
@@ -219,98 +121,17 @@ class Listings:
             sync, claim_no, generation, cursor, resumed, pages, listed, row.mark, full or (resumed and row.is_full)
         )
 
-    @again
-    def enqueue_page(
-        self,
-        claim: ListingClaim,
-        lane: Lane,
-        items: Sequence[Item],
-        *,
-        cursor: Any,
-        priority: int = 0,
-        item_is_record: bool = False,
-        full: bool = False,
-        last: bool = False,
-    ) -> PageResult:
-        """Store one page: its jobs, the ledger's generation and the cursor, in one transaction (law 2).
-
-        Args:
-            claim: from `begin`.
-            lane: where the jobs go; its type is the sync.
-            items: the page's entities; of two with one key the last counts.
-            cursor: where the next page begins, JSON.
-            priority: of the jobs.
-            item_is_record: the listed item is the whole record, so that its hash can tell whether it changed.
-            full: ask for a job for each entity, changed or not.
-            last: no page follows: the listing is complete with this one, in the same transaction.
+    def advance(self, connection: Connection, claim: ListingClaim, *, cursor: Any, listed: int, last: bool) -> None:
+        """Move the cursor behind a page, in the page's own transaction.
 
         Raises:
-            LostLease: another process runs this sync now; nothing was written.
-            PayloadError: an item is not JSON.
+            LostLease: another process runs this sync now.
         """
-        items = list({item.key: item for item in items}.values())
-        hashes = {item.key: _hash(item) for item in items} if item_is_record else {}
-        keys = self._keys.bind([(claim.sync, item.key) for item in items])
-        with self._db.write() as connection:
-            known = self._known_records(connection, keys) if items else {}
-            unchanged = [
-                item
-                for item in items
-                if not full
-                and is_unchanged(item, known.get(item.key), generation=claim.generation, item_hash=hashes.get(item.key))
-            ]
-            if known:
-                seen = self._keys.bind([(claim.sync, key) for key in known])
-                connection.execute(self._see, {**seen, "b_generation": claim.generation})
-            if unchanged:
-                confirmed = self._keys.bind([(claim.sync, item.key) for item in unchanged])
-                connection.execute(self._confirm, confirmed)
-            poisonous = tuple(
-                (item.key, known[item.key].poison)
-                for item in items
-                if not full and item.key in known and known[item.key].poison and known[item.key].poison_version == item.version
-            )
-            skip = {item.key for item in unchanged} | {key for key, _ in poisonous}
-            queued = [item for item in items if item.key not in skip]
-            if queued:
-                rows = [(item.key, entity_fingerprint(lane.type, item.key), _payload(item, full=full)) for item in queued]
-                connection.execute(
-                    self._enqueue,
-                    {**self._new.bind(rows), **lane.parameters(), "b_priority": priority, "b_generation": claim.generation},
-                )
-            moved = connection.execute(
-                self._advance,
-                {"b_sync": claim.sync, "b_claim": claim.claim_no, "b_cursor": cursor, "b_listed": len(items)},
-            )
-            if moved.rowcount != 1:
-                raise LostLease(f"another process runs {claim.sync} now")
-            if last:
-                connection.execute(self._complete, _claim(claim))
-        return PageResult(len(items), len(queued), len(unchanged), poisonous)
-
-    def preview(self, sync: str, items: Sequence[Item], *, item_is_record: bool = False) -> PageResult:
-        """Say what a page would come to, and write nothing.
-
-        Args:
-            sync: whose.
-            items: the page's entities.
-            item_is_record: as for `enqueue_page`.
-        """
-        items = list({item.key: item for item in items}.values())
-        with self._db.read() as connection:
-            known = self._known_records(connection, self._keys.bind([(sync, item.key) for item in items])) if items else {}
-        unchanged = sum(
-            is_unchanged(item, known.get(item.key), generation=-1, item_hash=_hash(item) if item_is_record else None)
-            for item in items
-        )
-        return PageResult(len(items), len(items) - unchanged, unchanged)
-
-    def _known_records(self, connection: Connection, keys: dict[str, str]) -> dict[str, Known]:
-        rows = connection.execute(self._known, keys)
-        return {
-            row.key: Known(row.version, row.content_hash, row.generation, bool(row.in_sync), row.poison or "", row.poison_version)
-            for row in rows
-        }
+        moved = connection.execute(self._advance, {**_claim(claim), "b_cursor": cursor, "b_listed": listed})
+        if moved.rowcount != 1:
+            raise LostLease(f"another process runs {claim.sync} now")
+        if last:
+            connection.execute(self._complete, _claim(claim))
 
     def complete(self, claim: ListingClaim) -> None:
         """Mark the listing as complete: its generation has seen every entity.
@@ -346,12 +167,3 @@ class Listings:
 
 def _claim(claim: ListingClaim) -> dict[str, Any]:
     return {"b_sync": claim.sync, "b_claim": claim.claim_no}
-
-
-def _payload(item: Item, *, full: bool) -> str:
-    payload = {"version": item.version, "data": item.data}
-    return encode({**payload, "full": True} if full else payload).decode()
-
-
-def _hash(item: Item) -> str:
-    return content_hash(item.data)

@@ -9,7 +9,8 @@ from jobs.clock import Clock, system_clock
 from jobs.database import Database
 from jobs.finish import Finishes
 from jobs.job import Done, Job, Lane, Settled
-from jobs.listing import Busy, Item, ListingClaim, Listings, PageResult
+from jobs.listing import Busy, ListingClaim, Listings
+from jobs.page import Item, PageResult, Pages
 from jobs.pause import Pauses, Pausing
 from jobs.queue import Queue
 from jobs.served import Served
@@ -25,7 +26,7 @@ class JobStore:
         db: the database, whose tables must be there (`jobs.schema.prepare`).
         max_rescues: the rescue that ends a job as poison.
 
-    Each method is explained where it is done: in `jobs.claim`, `jobs.finish`, `jobs.listing`, `jobs.pause`, `jobs.view`.
+    Each method is explained where it is done: in `jobs.claim`, `finish`, `listing`, `page`, `pause`, `sweep` and `view`.
     """
 
     def __init__(self, db: Database, *, max_rescues: int = 5) -> None:
@@ -34,6 +35,7 @@ class JobStore:
         self._claims = Claims(db, settlement, max_rescues=max_rescues)
         self._finishes = Finishes(db, settlement)
         self._listings = Listings(db)
+        self._pages = Pages(db, self._listings)
         self._served = Served(db)
         self._sweeps = Sweeps(db)
         self._pauses = Pauses(db)
@@ -83,8 +85,8 @@ class JobStore:
         self, claim: ListingClaim, lane: Lane, items: Sequence[Item], *, cursor: Any, priority: int = 0,
         item_is_record: bool = False, full: bool = False, last: bool = False,
     ) -> PageResult:  # fmt: skip
-        """Store one page's jobs and the cursor in one transaction, see `Listings.enqueue_page`."""
-        return self._listings.enqueue_page(
+        """Store one page's jobs and the cursor in one transaction, see `Pages.enqueue`."""
+        return self._pages.enqueue(
             claim, lane, items, cursor=cursor, priority=priority, item_is_record=item_is_record, full=full, last=last
         )
 
@@ -97,8 +99,8 @@ class JobStore:
         self._listings.abandon(claim)
 
     def preview(self, sync: str, items: Sequence[Item], *, item_is_record: bool = False) -> PageResult:
-        """Say what a page would come to, and write nothing, see `Listings.preview`."""
-        return self._listings.preview(sync, items, item_is_record=item_is_record)
+        """Say what a page would come to, and write nothing, see `Pages.preview`."""
+        return self._pages.preview(sync, items, item_is_record=item_is_record)
 
     def sweep(self, claim: ListingClaim, lane: Lane, *, max_share: float, delete: Delete | None = None) -> SweepResult:
         """Mark as deleted what a complete listing no longer has, see `Sweeps.sweep`."""

@@ -16,7 +16,8 @@ from flows import PausePolicy, engine
 from jobs import JobStore, Retry, Success
 from jobs.fingerprint import content_hash, encode
 from jobs.job import Content, Done, Job, Verdict
-from jobs.listing import Item, ListingClaim
+from jobs.listing import ListingClaim
+from jobs.page import Item
 from jobs.worker import this_worker
 
 ELSEWHERE = "elsewhere:4711:1:1"

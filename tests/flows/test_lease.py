@@ -13,7 +13,8 @@ from remote import CLIENT, LANE, SYNC, change, query
 from flows.lease import LeaseKeeper
 from jobs import Failure, JobStore, Retry
 from jobs.job import Done, Job, Verdict
-from jobs.listing import Item, ListingClaim
+from jobs.listing import ListingClaim
+from jobs.page import Item
 
 ME = "elsewhere:4711:1:1"
 

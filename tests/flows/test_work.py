@@ -18,7 +18,8 @@ from flows.declaration import Sync
 from flows.registry import Registry
 from flows.work import work
 from jobs import JobStore, Retry
-from jobs.listing import Item, ListingClaim
+from jobs.listing import ListingClaim
+from jobs.page import Item
 
 LATER = Retry(max_retries=3, delay=3600, jitter=False)
 

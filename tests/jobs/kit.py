@@ -22,8 +22,9 @@ from sqlalchemy import select, text
 from jobs import JobStore, Retry, Success
 from jobs.fingerprint import content_hash, encode
 from jobs.job import Content, Done, Job, Lane, Verdict
-from jobs.listing import Item, ListingClaim, PageResult
+from jobs.listing import ListingClaim
 from jobs.models import record as table
+from jobs.page import Item, PageResult
 
 ROOT = Path(__file__).parents[2]
 LANE = Lane("default", "api", "api.things")

@@ -21,7 +21,8 @@ from sqlalchemy import event
 from jobs import Database, Failure, JobStore, Retry, Success
 from jobs.fingerprint import content_hash, encode
 from jobs.job import Content, Done, Job, Lane, Verdict
-from jobs.listing import Busy, Item
+from jobs.listing import Busy
+from jobs.page import Item
 from jobs.worker import this_worker
 
 LANE = Lane("default", "api", "api.things")

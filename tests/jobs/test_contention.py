@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 
 from jobs import Failure, JobStore
 from jobs.contention import TRIES, again, is_contention
-from jobs.listing import Item
+from jobs.page import Item
 
 
 class Refused(Exception):

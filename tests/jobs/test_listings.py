@@ -26,7 +26,8 @@ from kit import (
 from sqlalchemy.exc import DBAPIError
 
 from jobs import Failure, JobStore, LostLease, PayloadError
-from jobs.listing import Busy, Item, Known, ListingClaim, is_unchanged
+from jobs.listing import Busy, ListingClaim
+from jobs.page import Item, Known, is_unchanged
 from jobs.worker import this_worker
 
 TEXT = st.text(st.characters(codec="utf-8"))

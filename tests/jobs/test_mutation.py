@@ -14,7 +14,7 @@ import sys
 from sqlalchemy import text
 from jobs import Database, Failure, JobStore, Retry, Success
 from jobs.job import Done, Lane, Verdict
-from jobs.listing import Item
+from jobs.page import Item
 
 store, lane = JobStore(Database(sys.argv[1])), Lane("default", "api", "api.things")
 listing = store.begin_listing("api.things", "api", worker="far:1:1:1", lease=60)

@@ -12,7 +12,7 @@ from sqlalchemy import event
 
 from jobs import Failure, Gone, JobStore
 from jobs.job import Job
-from jobs.listing import Item
+from jobs.page import Item
 
 N = 20_000
 _JOBS = """
