@@ -6,37 +6,16 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from flows.orchestration.call import Call, current_call
 from flows.result import RunResult
 from flows.tracker import Progress, SilentTracker
-from jobs import Queue
 
 if TYPE_CHECKING:
-    from flows.declaration import Sync
+    pass
 
 log = logging.getLogger(__name__)
-
-
-@dataclass
-class Call:
-    """What the caller wants of its flow run, and what became of it."""
-
-    sync: "Sync"
-    queue: Queue
-    on_progress: Callable[[Progress], None] | None = None
-    stop: threading.Event | None = None
-    begun: bool = False
-    result: RunResult | None = None
-    error: Exception | None = None
-    #: Whether the Prefect server went away under the run.
-    server_gone: bool = False
-
-
-current_call: ContextVar[Call | None] = ContextVar("current_call", default=None)
-"""Set while a flow runs in the process of its caller; a worker's flow runs have none."""
 
 
 class _Watching(SilentTracker):

@@ -17,8 +17,8 @@ from prefect.states import Cancelled, Completed, Failed
 
 from flows.errors import FlowsError
 from flows.orchestration.artifacts import MAX_FAILURES, one_line, publish, slug
+from flows.orchestration.call import Call, current_call
 from flows.orchestration.events import stop_repeating
-from flows.orchestration.inprocess import Call, current_call
 from flows.orchestration.interrupt import in_thread, stop_on_signals
 from flows.orchestration.states import run_message, run_state
 from flows.orchestration.tracker import PrefectTracker
