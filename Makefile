@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PIP := $(BIN)/python -m pip --disable-pip-version-check
 export PREFECT_HOME ?= $(CURDIR)/.prefect
 export PREFECT_SERVER_ANALYTICS_ENABLED ?= false
 export DO_NOT_TRACK ?= 1
@@ -21,8 +22,8 @@ $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"sync-clients needs Python 3.11 or newer; $(PYTHON) is {sys.version.split()[0]}. Try: make PYTHON=python3.12")'
 	@echo "Installing into $(VENV), once; this takes a minute or two."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock 2>&1 | { grep -v '^WARNING: Location' || true; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable . 2>&1 | { grep -v '^WARNING: Location' || true; }
+	@$(PIP) install --require-hashes -r requirements.lock >$(VENV)/install.log 2>&1 || { cat $(VENV)/install.log; exit 1; }
+	@$(PIP) install --no-deps --no-build-isolation --editable . >>$(VENV)/install.log 2>&1 || { cat $(VENV)/install.log; exit 1; }
 	@# Prefect compiled starts in half the time; pip leaves that out where PYTHONDONTWRITEBYTECODE is set.
 	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib clients jobs flows >/dev/null 2>&1 || true
 	@$(BIN)/syncs --version >/dev/null
@@ -44,8 +45,9 @@ bench: $(READY)
 	@$(BIN)/python -m benchmarks
 
 lock: $(READY)
+	@# With extras, because pip looks for `sqlalchemy[asyncio]` by itself and would take the newest, against the pin.
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --all-extras \
-		--custom-compile-command "make lock" pyproject.toml --output-file requirements.lock
+		--no-strip-extras --custom-compile-command "make lock" pyproject.toml --output-file requirements.lock
 
 format: $(READY)
 	@$(BIN)/ruff check --fix --quiet . || true
