@@ -45,9 +45,7 @@ bench: $(READY)
 	@$(BIN)/python -m benchmarks
 
 lock: $(READY)
-	@# With extras, because pip looks for `sqlalchemy[asyncio]` by itself and would take the newest, against the pin.
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --all-extras \
-		--no-strip-extras --custom-compile-command "make lock" pyproject.toml --output-file requirements.lock
+	@.ci/lock
 
 format: $(READY)
 	@$(BIN)/ruff check --fix --quiet . || true
