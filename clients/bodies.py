@@ -5,6 +5,7 @@ Knows no connection and never repeats a body.
 
 from __future__ import annotations
 
+import json
 import re
 import zlib
 from collections.abc import Iterable, Iterator
@@ -13,6 +14,11 @@ from typing import Any
 import orjson
 
 _CHARSET = re.compile(r";\s*charset\s*=\s*\"?([A-Za-z0-9._:-]+)", re.IGNORECASE)
+_BIG = re.compile(rb"\d{19}")
+_LONE = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F][0-9a-fA-F]{2})"
+    rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+)
 _STEP = 1 << 20
 _BOM = b"\xef\xbb\xbf"
 
@@ -107,7 +113,20 @@ def decode_json(content: bytes, *, content_type: str) -> tuple[Any, int | None]:
 
 def _loads(text: bytes | str) -> tuple[Any, int | None]:
     # A returned position instead of an exception: orjson's carries the whole document, and a chained one would keep it.
+    raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
     try:
-        return orjson.loads(text), None
+        if _BIG.search(raw):
+            # orjson reads a whole number beyond 64 bits as a float, without a word.
+            orjson.loads(raw)
+            return json.loads(raw), None
+        return orjson.loads(raw), None
     except orjson.JSONDecodeError as exc:
-        return None, exc.pos
+        position = exc.pos
+    # A cut emoji leaves half a surrogate pair; RFC 8259, section 8.2, lets a sender write that, and orjson reads no page with it.
+    mended = _LONE.sub(rb"\\ufffd", raw)
+    if mended != raw:
+        try:
+            return orjson.loads(mended), None
+        except orjson.JSONDecodeError:
+            pass
+    return None, position

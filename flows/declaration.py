@@ -48,6 +48,11 @@ class Client:
 
     def __post_init__(self) -> None:
         _check_id("client", self.id)
+        for name, kind in (("pause", PausePolicy), ("notify", Notify)):
+            if not isinstance(getattr(self, name), kind):
+                raise DeclarationError(
+                    f"client {self.id!r}: {name} must be a {kind.__name__}, got {type(getattr(self, name)).__name__}"
+                )
         if not callable(self.connect):
             raise DeclarationError(f"client {self.id!r}: connect must be callable, got {type(self.connect).__name__}")
         if self.queue is not None:
@@ -68,10 +73,10 @@ class Sync:
         retry: how often a failed entity is tried again.
         queue: in place of the client's.
         priority: higher goes first.
-        timeout: seconds one entity may take.
+        timeout: seconds one entity may take; not in force in this release.
         delete_missing: whether a complete listing deletes what it no longer has.
         max_delete_share: no sweep above this share of the records.
-        incremental: ask only for what is new.
+        incremental: ask only for what is new; not in force in this release.
         batch: jobs in one claim and one task run.
         concurrency: fetches at once.
         entity_task_runs: so many entities of a run get a Prefect task run of their own.
@@ -105,6 +110,12 @@ class Sync:
             value = getattr(self, name)
             if not callable(value) and (value is not None or name == "listing"):
                 raise DeclarationError(f"sync {self.id!r}: {name} must be callable, got {type(value).__name__}")
+        for name, kind in (("retry", Retry), ("incremental", Since)):
+            value = getattr(self, name)
+            if not isinstance(value, kind) and (value is not None or name == "retry"):
+                raise DeclarationError(f"sync {self.id!r}: {name} must be a {kind.__name__}, got {type(value).__name__}")
+        if self.timeout is not None and not self.timeout > 0:
+            raise DeclarationError(f"sync {self.id!r}: timeout must be more than 0 seconds, got {self.timeout}")
         if self.batch < 1 or self.concurrency < 1 or self.entity_task_runs < 0:
             raise DeclarationError(f"sync {self.id!r}: batch and concurrency must be at least 1, entity_task_runs at least 0")
         if not 0 <= self.max_delete_share <= 1:

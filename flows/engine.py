@@ -162,7 +162,9 @@ class _Run:
         if self.progress.flawed:
             self.swept = SweepResult(0, f"{self.progress.flawed} listed items have no key, so nothing was deleted")
             return
-        self.swept = self.store.sweep(claim, self.lane, max_share=self.sync.max_delete_share, delete=entity_work.deletes())
+        self.swept = self.store.sweep(
+            claim, self.lane, max_share=self.sync.max_delete_share, delete=entity_work.deletes(), gone=self.progress.gone
+        )
         for key, error in self.swept.errors:
             self.progress.fail(key, error)
 
@@ -220,7 +222,7 @@ class _Run:
             )  # fmt: skip
             if pausing is not None:
                 self.hands.paused[self.sync.client.id] = pausing
-        if ended.stopped in ("loop", "limit") or (ended.stopped == "error" and not ended.trouble):
+        if ended.stopped in ("loop", "limit", "short") or (ended.stopped == "error" and not ended.trouble):
             # Nothing to resume: the next run looks at the whole listing again.
             self.store.abandon_listing(lister.claim)
         self.ended = self.ended or ended
@@ -260,12 +262,14 @@ class _Run:
             listing_failed=ended.stopped in ("error", "loop"),
             paused=pausing is not None,
         )
-        if refused and state == "success":
+        unfinished = self.stop.is_set() and (ended.stopped != "end" or self.store.lane(self.lane).due > 0)
+        if (refused or unfinished or ended.stopped == "short") and state == "success":
             state = "partial"
         until = None if pausing is None else pausing.until
         message = _paused_text(until, pausing.reason) if pausing is not None else ended.message
         if progress.failed and (state == "partial" or not message):
-            message = f"{progress.failed} of {max(worked, progress.failed)} failed"
+            failed = f"{progress.failed} of {max(worked, progress.failed)} failed"
+            message = f"{failed}; {message}" if ended.stopped == "short" else failed
         if refused:
             message = f"{message}; {refused}" if message else refused
         return self._result(state, stopped=ended.stopped, until=until, message=message, deleted=self.swept.deleted)

@@ -95,16 +95,11 @@ class EntityWork:
         return delete
 
     def _done(self, job: Job, entity: Entity, verdict: Verdict) -> Done:
-        if isinstance(verdict.outcome, Gone) and not self.gone.allows():
-            share = f"{self.sync.max_delete_share:.0%}"
-            verdict = Verdict(
-                Failure(f"gone (404 or 410), but this run has already lost {share} of the records; kept", retry=False)
-            )
         if isinstance(verdict.outcome, Success | Unchanged):
             # The `fetch` dealt with it by itself; the ledger still learns the version, or each run would queue it again.
             return Done(job, verdict, self.sync.retry, Content(entity.version, None, None))
         save = self._deleter(entity) if isinstance(verdict.outcome, Gone) and self.sync.delete is not None else None
-        return Done(job, verdict, self.sync.retry, None, save)
+        return Done(job, verdict, self.sync.retry, None, save, may_go=self.gone.refusal)
 
     def _saver(self, entity: Entity, record: Any) -> Callable[[Any], Verdict] | None:
         save = self.sync.save

@@ -20,10 +20,12 @@ class GoneGuard:
         self._left: int | None = None
         self._lock = threading.Lock()
 
-    def allows(self) -> bool:
-        """Tell whether one more may go, and count it."""
+    def refusal(self) -> str | None:
+        """Count one more record that goes; return why it must not."""
         with self._lock:
             if self._left is None:
                 self._left = max(1, int(self._store.live(self._sync.id) * self._sync.max_delete_share))
             self._left -= 1
-            return self._left >= 0
+            if self._left >= 0:
+                return None
+        return f"gone (404 or 410), but this run has already lost {self._sync.max_delete_share:.0%} of the records; kept"

@@ -30,7 +30,7 @@ class Resumable(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """Why a listing ended: `end`, `limit`, `loop`, `error`, `paused` or `stop`, and what to say about it."""
+    """Why a listing ended: `end`, `short`, `limit`, `loop`, `error`, `paused` or `stop`, and what to say about it."""
 
     stopped: str
     message: str = ""
@@ -71,6 +71,8 @@ class Lister:
     full: bool
     limit: int | None
     goes_on: Callable[[], bool]
+    #: How many entities the listing says it has, as its last page said.
+    announced: int | None = None
 
     def run(self) -> Ended:
         """List until the end, and say why it ended. Never raises for what the remote side did."""
@@ -98,6 +100,8 @@ class Lister:
             except _Judged as judged:
                 return judged.verdict
             if found is _END:
+                if missing := self._misses():
+                    return Ended("short", f"the listing announced {self.announced} entities and did not show {missing} of them")
                 self.store.complete_listing(self.claim)
                 return Ended("end")
             if isinstance(found, Ended):
@@ -130,6 +134,10 @@ class Lister:
         if last and attempt(lambda: next(pages, None), self.judge_page) is not None:
             # Without a cursor a crash after this page could not be resumed, and the page would count as the end.
             raise _Judged(Verdict(Failure("a page that is not the last one has no cursor", retry=False)))
+        if page.total is not None:
+            self.announced = page.total
+        # Asked before the page is stored: a listing that is complete may delete.
+        last = last and not self._misses(len(items) + len(page.errors))
         if cut:
             items = items[:room]
         try:
@@ -151,7 +159,13 @@ class Lister:
         self.tracker.progress(progress)
         if cut:
             return Ended("limit", f"stopped at the limit of {self.limit}")
-        return _END if last else page.cursor
+        return _END if last or (page.cursor is None and hasattr(self.sync.listing, "pages")) else page.cursor
+
+    def _misses(self, more: int = 0) -> int:
+        """Count the entities that the listing announced and has not shown, with those of the page at hand."""
+        before = self.claim.listed if self.claim.resumed else 0
+        shown = before + self.progress.listed + self.progress.flawed + more
+        return max(0, (self.announced or 0) - shown)
 
 
 class _Judged(Exception):

@@ -1,5 +1,6 @@
 """Taking a client's secrets out of texts that are kept or shown (law 9)."""
 
+import base64
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -18,7 +19,9 @@ class Mask:
     """
 
     def __init__(self, settings: Any = None) -> None:
-        found = {form for secret in _secrets(settings) for form in _forms(secret) if len(secret) >= SHORTEST}
+        secrets = [secret for secret in _secrets(settings) if len(secret) >= SHORTEST]
+        found = {form for secret in secrets for form in _forms(secret)}
+        found |= {_basic(user, secret) for secret in secrets for user in _plain(settings)}
         # The longest first: one secret may be a part of another.
         self._secrets = sorted(found, key=len, reverse=True)
 
@@ -45,3 +48,13 @@ def _secrets(value: Any) -> Iterator[str]:
 def _forms(secret: str) -> set[str]:
     """Return a secret as texts show it: as it is, in a URL, and in the repr of a string."""
     return {secret, quote(secret), quote(secret, safe=""), quote_plus(secret), repr(secret)[1:-1]}
+
+
+def _plain(settings: Any) -> Iterator[str]:
+    """Yield the plain texts of a settings object: one of them may be the user that a password belongs to."""
+    if isinstance(settings, BaseModel):
+        yield from (value for _, value in settings if isinstance(value, str))
+
+
+def _basic(user: str, secret: str) -> str:
+    return base64.b64encode(f"{user}:{secret}".encode()).decode()

@@ -193,6 +193,9 @@ def _enter(folder: Path) -> set[str]:
         if of is None:
             continue
         ours.add(of)
+        if name.startswith(f"{_PACKAGE}."):
+            # Kept, and used again where the file has not changed: what it declares, tables above all, exists once.
+            continue
         # An earlier load, or an earlier folder with a file of the same name.
         if of == str(folder) or (folder / f"{name}.py").exists():
             del sys.modules[name]
@@ -221,7 +224,9 @@ def _import(file: Path) -> ModuleType:
     real = file.resolve()
     name = f"{_PACKAGE}.{real.stem}_{hashlib.blake2b(str(real).encode(), digest_size=4).hexdigest()}"
     # Read twice in one process, a file is one module, as with any import: a second SQLModel table of one name is an error.
-    text = hashlib.blake2b(real.read_bytes(), digest_size=16).digest()
+    # With what lies beside it, which it may import.
+    files = sorted(path for path in real.parent.glob("*.py") if path != real)
+    text = hashlib.blake2b(b"\0".join(path.read_bytes() for path in (real, *files)), digest_size=16).digest()
     known = sys.modules.get(name)
     if known is not None and getattr(known, _TEXT, None) == text:
         return known

@@ -31,7 +31,7 @@ class RunResult:
     deleted: int = 0
     requests: int = 0
     seconds: float = 0.0
-    #: Why listing ended: end, limit, loop, error, paused, stop (asked to), running (another process runs this sync).
+    #: Why listing ended: end, short, limit, loop, error, paused, stop (asked to), running (another process runs this sync).
     stopped: str = "end"
     paused_until: datetime | None = None
     message: str = ""

@@ -50,6 +50,9 @@ def attempt(work: Callable[[], T], judged: Callable[[Exception], Verdict]) -> T 
         return work()
     except Exception as error:  # noqa: BLE001  # law 10: here, and nowhere else
         return judged(error)
+    except SystemExit as error:
+        # The end of one entity's code is not the end of the run.
+        return judged(RuntimeError(f"the code called sys.exit({error.code!r})"))
 
 
 def verdict_of(value: Any) -> Verdict:

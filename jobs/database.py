@@ -36,6 +36,7 @@ def _parse(url: str) -> URL:
         raise DatabaseUrlError(f"SYNCS_DATABASE_URL names {backend}; sync-clients runs on sqlite and postgresql")
     if backend == "postgresql":
         return parsed.set(drivername="postgresql+psycopg")
+    parsed = parsed.set(drivername="sqlite+pysqlite")
     if not parsed.database or ":memory:" in parsed.database or parsed.query.get("mode") == "memory":
         raise DatabaseUrlError(
             "SYNCS_DATABASE_URL names an in-memory SQLite database; jobs must outlive the process, name a file"
@@ -137,8 +138,12 @@ class Database:
         try:
             return engine.connect()
         except DBAPIError as error:
-            where = self.url.render_as_string(hide_password=True)
-            raise DatabaseUnavailable(f"{where} does not answer: {str(error.orig).strip().splitlines()[0]}") from error
+            raise DatabaseUnavailable(f"{self.name} does not answer: {str(error.orig).strip().splitlines()[0]}") from error
+
+    @property
+    def name(self) -> str:
+        """The URL as people may see it: without password and query, which may hold one too."""
+        return self.url.set(drivername=self.dialect, query={}).render_as_string(hide_password=True)
 
     @property
     def now(self) -> ColumnElement[Any]:

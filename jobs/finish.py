@@ -22,6 +22,7 @@ class _Known(NamedTuple):
 
     content_hash: str | None
     job_id: int | None
+    is_live: bool
 
 
 class Finishes:
@@ -37,6 +38,7 @@ class Finishes:
             select(
                 record.c.sync, record.c.key, record.c.content_hash, record.c.job_id,
                 and_(record.c.deleted_at.is_(None), record.c.synced_at.is_not(None)).label("in_sync"),
+                record.c.deleted_at.is_(None).label("is_live"),
             )
             .join_from(keys.table, record, and_(record.c.sync == keys.sync, record.c.key == keys.key))
             .with_for_update(of=record)
@@ -156,7 +158,7 @@ class Finishes:
         if not keys:
             return {}
         rows = connection.execute(self._known, self._keys.bind(sorted(keys)))
-        return {(row.sync, row.key): _Known(row.content_hash if row.in_sync else None, row.job_id) for row in rows}
+        return {(row.sync, row.key): _Known(row.content_hash if row.in_sync else None, row.job_id, row.is_live) for row in rows}
 
     def _apply(self, connection: Connection, done: Done, known: dict[tuple[str, str], _Known]) -> Done:
         """Settle what the outcome is: unchanged content is not saved, a failing save is a failure."""
@@ -164,6 +166,11 @@ class Finishes:
             before = known.get((done.job.lane.type, done.job.key or ""))
             if before is not None and before.content_hash is not None and before.content_hash == done.content.content_hash:
                 return done._replace(verdict=done.verdict._replace(outcome=Unchanged()))
+        if isinstance(done.verdict.outcome, Gone) and done.may_go is not None:
+            before = known.get((done.job.lane.type, done.job.key or ""))
+            refused = done.may_go() if before is not None and before.is_live else None
+            if refused is not None:
+                return done._replace(verdict=done.verdict._replace(outcome=Failure(refused, retry=False)))
         if done.save is not None and isinstance(done.verdict.outcome, Success | Gone):
             with Session(bind=connection, join_transaction_mode="create_savepoint") as session:
                 verdict = done.save(session)

@@ -3,6 +3,7 @@
 They are named tuples, because several of them are made for each job: a frozen dataclass of ten fields takes five times as long.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from jobs.outcome import Outcome
@@ -94,6 +95,7 @@ class Done(NamedTuple):
         save: `(session) -> Verdict`, run inside the finish's transaction, only if the claim still holds and the
             content is new. It must not raise and must undo its own writes when it fails.
         force: save also unchanged content.
+        may_go: asked before a record that is there is marked as gone; a no keeps it, and fails the job.
     """
 
     job: Job
@@ -102,6 +104,7 @@ class Done(NamedTuple):
     content: Content | None = None
     save: Any = None
     force: bool = False
+    may_go: Callable[[], str | None] | None = None
 
 
 class Settled(NamedTuple):

@@ -40,11 +40,17 @@ class Failure:
         message: one line for a person.
         retry: whether the job type's `Retry` may give it another try.
         delay: seconds until that try; `None` takes them from `Retry`.
+
+    Raises:
+        ValueError: `delay` is not a number of seconds to wait.
     """
 
     message: str
     retry: bool = True
     delay: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_time(self.delay, "Failure")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Turning a listed page into jobs: what needs work, what does not, and the one transaction of it all (law 2). Knows no HTTP."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, select, text, update
@@ -14,7 +14,7 @@ from jobs.fingerprint import content_hash, encode, entity_fingerprint
 from jobs.job import Lane
 from jobs.listing import ListingClaim, Listings
 from jobs.models import job, record
-from jobs.rows import Rows
+from jobs.rows import Rows, storable
 from jobs.settle import QUEUED
 
 _IS_TWIN = text("state = 'queued' AND fingerprint IS NOT NULL")
@@ -235,7 +235,12 @@ class Pages:
 
 
 def _distinct(items: Sequence[Item]) -> list[Item]:
-    return list({item.key: item for item in items}.values())
+    """Keep the last item of each key, under the key that the database will hold."""
+    found = {}
+    for item in items:
+        key = item.key if item.key.isprintable() else storable(item.key)
+        found[key] = item if key == item.key else replace(item, key=key)
+    return list(found.values())
 
 
 def _payload(item: Item, *, full: bool) -> str:

@@ -147,5 +147,10 @@ def _to_iso(when: datetime | None) -> str | None:
     return None if when is None else to_text(when) + "+00"
 
 
+def storable(text: str) -> str:
+    """Return text that both databases can keep: NUL and halves of surrogate pairs become U+FFFD."""
+    return _UNSTORABLE.sub("\ufffd", text)
+
+
 def _storable(row: Sequence[Any]) -> list[Any]:
-    return [_UNSTORABLE.sub("\ufffd", value) if isinstance(value, str) else value for value in row]
+    return [storable(value) if isinstance(value, str) else value for value in row]

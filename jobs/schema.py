@@ -118,4 +118,4 @@ def _alone(db: Database) -> Iterator[Connection]:
 
 
 def _where(db: Database) -> str:
-    return db.url.render_as_string(hide_password=True)
+    return db.name

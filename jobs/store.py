@@ -102,9 +102,11 @@ class JobStore:
         """Say what a page would come to, and write nothing, see `Pages.preview`."""
         return self._pages.preview(sync, items, item_is_record=item_is_record)
 
-    def sweep(self, claim: ListingClaim, lane: Lane, *, max_share: float, delete: Delete | None = None) -> SweepResult:
+    def sweep(
+        self, claim: ListingClaim, lane: Lane, *, max_share: float, delete: Delete | None = None, gone: int = 0
+    ) -> SweepResult:
         """Mark as deleted what a complete listing no longer has, see `Sweeps.sweep`."""
-        return self._sweeps.sweep(claim, lane, max_share=max_share, delete=delete)
+        return self._sweeps.sweep(claim, lane, max_share=max_share, delete=delete, gone=gone)
 
     def live(self, sync: str) -> int:
         """Count the records of a sync that are not deleted."""

@@ -76,13 +76,16 @@ class Sweeps:
         with self._db.read() as connection:
             return int(connection.execute(self._live, {"b_sync": sync}).scalar_one())
 
-    def sweep(self, claim: ListingClaim, lane: Lane, *, max_share: float, delete: Delete | None = None) -> SweepResult:
+    def sweep(
+        self, claim: ListingClaim, lane: Lane, *, max_share: float, delete: Delete | None = None, gone: int = 0
+    ) -> SweepResult:
         """Mark the records that this complete generation has not seen.
 
         Args:
             claim: of the run whose listing is complete.
             lane: of its jobs; entities with a job that is not done are no candidates.
             max_share: of the live records; above it nothing is deleted.
+            gone: records that this run has already lost to 404 and 410; they count.
             delete: `(session, key) -> error or None`, called for each in the transaction that marks it; what it wrote before
                 an error is undone, and the record stays.
 
@@ -100,7 +103,7 @@ class Sweeps:
             live = connection.execute(self._live, key).scalar_one()
             if not listed:
                 return SweepResult(0, f"the listing came back empty; {missing} records were kept")
-            if missing > max_share * live:
+            if missing + gone > max_share * (live + gone):
                 return SweepResult(
                     0, f"{missing} of {live} records are missing, more than the allowed {max_share:.0%}; all were kept"
                 )

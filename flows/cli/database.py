@@ -25,7 +25,7 @@ def open_database() -> "Iterator[Database]":
 
 def name_of(db: "Database") -> str:
     """Return the database's URL without its password."""
-    return db.url.render_as_string(hide_password=True)
+    return db.name
 
 
 @click.group("db", cls=Group, short_help="Look after the tables: upgrade, current, check.")

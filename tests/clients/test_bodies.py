@@ -79,3 +79,16 @@ def test_a_bomb_is_not_expanded() -> None:
 def test_json(content: bytes, content_type: str, expected: tuple[Any, int | None]) -> None:
     """JSON is UTF-8 unless the answer declares otherwise; what is not JSON says where it stops."""
     assert expected == decode_json(content, content_type=content_type)
+
+
+@pytest.mark.parametrize(
+    ("body", "value"),
+    [
+        (b'{"wei": 1180591620717411303424}', {"wei": 2**70}),
+        (b'["x\\ud83d", "\\ud83d\\ude00", "\\ude00y"]', ["x\ufffd", "\U0001f600", "\ufffdy"]),
+    ],
+    ids=["beyond 64 bits", "half a pair"],
+)
+def test_numbers_and_text_that_orjson_alone_would_spoil(body: bytes, value: object) -> None:
+    """Large whole numbers stay whole, and a cut emoji costs itself and not the page (RFC 8259, section 8.2)."""
+    assert decode_json(body, content_type="application/json") == (value, None)
