@@ -270,6 +270,8 @@ class _Run:
         if progress.failed and (state == "partial" or not message):
             failed = f"{progress.failed} of {max(worked, progress.failed)} failed"
             message = f"{failed}; {message}" if ended.stopped == "short" else failed
+        if unfinished and not message:
+            message = f"{progress.succeeded} succeeded, {self.store.lane(self.lane).due} left for later"
         if refused:
             message = f"{message}; {refused}" if message else refused
         return self._result(state, stopped=ended.stopped, until=until, message=message, deleted=self.swept.deleted)

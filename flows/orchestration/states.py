@@ -26,7 +26,7 @@ def run_message(result: RunResult) -> str:
     failed = f"{result.failed} of {done} failed" if result.failed else ""
     if result.state == "failed":
         return _short("; ".join(part for part in (failed, result.message) if part) or "failed")
-    if result.state == "partial":
+    if result.state == "partial" and (result.message or failed):
         return _short(result.message or failed)
     counts = (
         (result.succeeded, "succeeded"),
