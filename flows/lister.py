@@ -73,6 +73,8 @@ class Lister:
     goes_on: Callable[[], bool]
     #: How many entities the listing says it has, as its last page said.
     announced: int | None = None
+    #: Entities of this listing that an earlier run has shown, where this one goes on behind them.
+    shown_before: int = 0
 
     def run(self) -> Ended:
         """List until the end, and say why it ended. Never raises for what the remote side did."""
@@ -90,6 +92,8 @@ class Lister:
         pages = attempt(lambda: self._pages(cursor), self.judge)
         if isinstance(pages, Verdict):
             return pages
+        # One that starts over, for want of a cursor that works, shows again what the earlier run did: it must not count twice.
+        self.shown_before = self.claim.listed if cursor is not None and hasattr(self.sync.listing, "pages") else 0
         at = cursor
         while self.goes_on():
             number = (self.claim.pages if cursor is not None else 0) + self.progress.pages + 1
@@ -163,8 +167,7 @@ class Lister:
 
     def _misses(self, more: int = 0) -> int:
         """Count the entities that the listing announced and has not shown, with those of the page at hand."""
-        before = self.claim.listed if self.claim.resumed else 0
-        shown = before + self.progress.listed + self.progress.flawed + more
+        shown = self.shown_before + self.progress.listed + self.progress.flawed + more
         return max(0, (self.announced or 0) - shown)
 
 

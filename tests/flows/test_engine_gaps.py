@@ -1,4 +1,4 @@
-"""What the engine does not do yet, each with the test that will say when it does: findings of a review, worst first."""
+"""Findings of a review of the engine, one test each: late answers, poison, broken connections, full runs."""
 
 import sys
 from collections.abc import Callable, Iterator

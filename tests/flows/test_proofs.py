@@ -12,7 +12,11 @@ from flows import Client, DeclarationError, Sync, engine
 from flows.registry import load
 from flows.result import RunResult
 from jobs import Database, DatabaseUrlError, Failure, JobStore
+from jobs.job import Lane
+from jobs.listing import ListingClaim
+from jobs.page import Item
 from jobs.schema import check
+from jobs.worker import this_worker
 
 CLIENT = Client("proof", connect=lambda settings: nullcontext(object()))
 
@@ -41,6 +45,19 @@ def test_a_short_listing_deletes_nothing(store: JobStore) -> None:
     assert "announced 25 entities and did not show 4" in result.message
     assert store.live("proof.things") == 25
     assert run(store, names(24), total=24, delete_missing=True).deleted == 1
+
+
+def test_a_listing_that_starts_over_counts_nothing_twice(store: JobStore) -> None:
+    """What an interrupted run had listed does not stand in for what the next one, from the first page again, no longer shows."""
+    run(store, names(25), total=25)
+    claim = store.begin_listing("proof.things", "proof", worker=this_worker(), lease=60)
+    assert isinstance(claim, ListingClaim)
+    lane = Lane("proof", "proof", "proof.things")
+    store.enqueue_page(claim, lane, [Item(key, None, {"key": key}) for key in names(10)], cursor={"page": 2})
+    store.release_listing(claim)
+    result = run(store, names(21), total=25, delete_missing=True)
+    assert (result.stopped, result.deleted) == ("short", 0)
+    assert store.live("proof.things") == 25
 
 
 def test_gone_and_missing_share_one_budget(store: JobStore) -> None:
