@@ -312,11 +312,12 @@ def test_silent_process_loses_its_run(audited: JobStore, remote: Remote, brood: 
     """A run that sleeps through its lease is taken over; when it wakes, nothing of it is written (T2)."""
     remote.fill(60)
     remote.delay = 0.05
-    pid = brood.start(lease=0.6, sync={"batch": 10})
+    # Long enough that a busy machine does not end the lease of the one that is awake.
+    pid = brood.start(lease=1.5, sync={"batch": 10})
     until(lambda: remote.details.total() >= 10)
     os.kill(pid, signal.SIGSTOP)
-    time.sleep(1.0)
-    other = brood.start(lease=0.6, sync={"batch": 10})
+    time.sleep(2.4)
+    other = brood.start(lease=1.5, sync={"batch": 10})
     until(lambda: len(live(audited)) > 40)
     os.kill(pid, signal.SIGCONT)
     assert brood.result(other)["state"] == "success"
