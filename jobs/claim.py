@@ -55,6 +55,7 @@ class Claims:
                 job.c.key,
                 job.c.payload,
                 job.c.generation,
+                job.c.phase,
             )
             .where(
                 job.c.state == PROCESSING,
@@ -87,6 +88,7 @@ class Claims:
             job.c.queue == bindparam("in_queue"),
             job.c.client == bindparam("of_client"),
             job.c.type == bindparam("of_type"),
+            job.c.phase == bindparam("of_phase"),
             job.c.available_at <= db.now,
             ~is_paused,
         ]
@@ -116,6 +118,7 @@ class Claims:
             .returning(
                 job.c.priority, literal_column("available_at"), job.c.id, job.c.key, job.c.fingerprint, job.c.payload,
                 job.c.generation, job.c.claim_no, job.c.attempts, job.c.retries, job.c.rescues,
+                job.c.checkpoint,
             )
         )  # fmt: skip
 
@@ -227,7 +230,13 @@ class Claims:
             expired = connection.execute(self._expired, {"queue": queue, "gone": gone}).all()
             moves: list[Move] = [
                 transition.rescued(
-                    row.id, row.claim_no, row.fingerprint, row.rescues, worker=row.worker, max_rescues=self._max_rescues
+                    row.id,
+                    row.claim_no,
+                    row.fingerprint,
+                    row.rescues,
+                    worker=row.worker,
+                    max_rescues=self._max_rescues,
+                    phase=row.phase,
                 )
                 for row in expired
             ]
@@ -270,7 +279,9 @@ class Claims:
         Returns:
             How many were still held.
         """
-        moves = [Move(one.id, one.claim_no, one.fingerprint, QUEUED_STATE, "released", reason) for one in jobs]
+        moves = [
+            Move(one.id, one.claim_no, one.fingerprint, QUEUED_STATE, "released", reason, phase=one.lane.phase) for one in jobs
+        ]
         with self._db.write() as connection:
             return len(self._settlement.settle(connection, moves))
 

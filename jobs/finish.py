@@ -134,7 +134,9 @@ class Finishes:
             late = {done.job.id for done in kept if _is_late(done, known)}
             judged = [self._apply(connection, done, known) if done.job.id in held_ids - late else done for done in dones]
             moves = [
-                transition.overtaken(done.job) if done.job.id in late else transition.finished(done.job, done.verdict, done.retry)
+                transition.overtaken(done.job)
+                if done.job.id in late
+                else transition.finished(done.job, done.verdict, done.retry, to_phase=done.to_phase, exchanges=done.exchanges)
                 for done in judged
                 if done.job.id in held_ids
             ]

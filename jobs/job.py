@@ -11,15 +11,16 @@ from jobs.retry import Retry
 
 
 class Lane(NamedTuple):
-    """Jobs that wait for one another and for nobody else: one type of one client in one queue."""
+    """Jobs that wait for one another and for nobody else: one type (and phase) of one client in one queue."""
 
     queue: str
     client: str
     type: str
+    phase: str = ""
 
     def parameters(self) -> dict[str, str]:
         """Return the lane as bound parameters, whose names no column has."""
-        return {"in_queue": self.queue, "of_client": self.client, "of_type": self.type}
+        return {"in_queue": self.queue, "of_client": self.client, "of_type": self.type, "of_phase": self.phase}
 
 
 class Job(NamedTuple):
@@ -35,6 +36,8 @@ class Job(NamedTuple):
     attempts: int
     retries: int
     rescues: int
+    #: What an earlier attempt noted.
+    checkpoint: Any = None
 
     @property
     def attempt(self) -> int:
@@ -60,6 +63,12 @@ class Move(NamedTuple):
     snoozes: int = 0
     rescues: int = 0
     traceback: str | None = None
+    #: The phase that this attempt was about.
+    phase: str = ""
+    #: The phase that the job goes on to, where it changes; its checkpoint ends with the old one.
+    to_phase: str | None = None
+    #: JSON text for the attempt's row.
+    exchanges: str | None = None
 
 
 class Content(NamedTuple):
@@ -96,6 +105,8 @@ class Done(NamedTuple):
             content is new. It must not raise and must undo its own writes when it fails.
         force: save also unchanged content.
         may_go: asked before a record that is there is marked as gone; a no keeps it, and fails the job.
+        to_phase: on success the job is not done but goes back, for its next phase.
+        exchanges: JSON text on the last requests and responses, without secrets; kept with the attempt.
     """
 
     job: Job
@@ -105,6 +116,8 @@ class Done(NamedTuple):
     save: Any = None
     force: bool = False
     may_go: Callable[[], str | None] | None = None
+    to_phase: str | None = None
+    exchanges: str | None = None
 
 
 class Settled(NamedTuple):

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, BigInteger, Boolean, CheckConstraint, Column, Index, Integer, Table, Text, false, text
+from sqlalchemy import JSON, BigInteger, Boolean, CheckConstraint, Column, Float, Index, Integer, Table, Text, false, text
 from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel
 
@@ -57,6 +57,15 @@ class QueueRow(Row, table=True):
     concurrency: int = 8
     time_limit: float = 90
     updated_at: datetime | None = _moment(nullable=False)
+    #: Jobs in processing at once, over all workers; `None` for a queue that nobody declared.
+    slots: int | None = Field(default=None, sa_column=Column(Integer()))
+    #: At most so many starts in `rate_seconds`, over all workers.
+    rate_n: int | None = Field(default=None, sa_column=Column(Integer()))
+    rate_seconds: float | None = Field(default=None, sa_column=Column(Float()))
+    #: Days that finished jobs stay; `None` keeps them.
+    keep_success_days: float | None = Field(default=7, sa_column=Column(Float(), server_default="7"))
+    keep_failure_days: float | None = Field(default=30, sa_column=Column(Float(), server_default="30"))
+    keep_max_items: int | None = Field(default=None, sa_column=Column(Integer()))
 
 
 class JobRow(Row, table=True):
@@ -65,9 +74,9 @@ class JobRow(Row, table=True):
     __tablename__ = "job"
     __table_args__ = (
         CheckConstraint(f"state IN ({_DEFINED})", name="job_state"),
-        # The claim: one lane (queue, client, type), urgent first, then due first, then first come.
+        # The claim: one lane (queue, client, type, phase), urgent first, then due first, then first come.
         Index(
-            "job_ready", "queue", "client", "type", text("priority DESC"), "available_at", "id",
+            "job_ready", "queue", "client", "type", "phase", text("priority DESC"), "available_at", "id",
             sqlite_where=_IS_QUEUED, postgresql_where=_IS_QUEUED,
         ),
         # At most one queued job of one content (M2); one in processing beside it is allowed (law 11).
@@ -75,6 +84,17 @@ class JobRow(Row, table=True):
             "job_twin", "queue", "fingerprint", unique=True,
             sqlite_where=text("state = 'queued' AND fingerprint IS NOT NULL"),
             postgresql_where=text("state = 'queued' AND fingerprint IS NOT NULL"),
+        ),
+        # Jobs of one serial key: in the order they came, and never two in processing (M11).
+        Index(
+            "job_serial", "queue", "serial_key", "id",
+            sqlite_where=text("state = 'queued' AND serial_key IS NOT NULL"),
+            postgresql_where=text("state = 'queued' AND serial_key IS NOT NULL"),
+        ),
+        Index(
+            "job_alone", "queue", "serial_key", unique=True,
+            sqlite_where=text("state = 'processing' AND serial_key IS NOT NULL"),
+            postgresql_where=text("state = 'processing' AND serial_key IS NOT NULL"),
         ),
         Index("job_lease", "queue", "lease_until", sqlite_where=_IS_PROCESSING, postgresql_where=_IS_PROCESSING),
         # "state IN (…)" would say the same and cost 4 µs more for each row that SQLite writes.
@@ -121,8 +141,12 @@ class JobRow(Row, table=True):
     #: One line on the last outcome.
     message: str = _text(nullable=False, default="")
     payload: Any = _json()
-    phase: str | None = _text()
+    #: Of a job type with phases: the one it has reached; empty for all others.
+    phase: str = _text(nullable=False, default="")
+    #: What the job noted for its next attempt.
     checkpoint: Any = _json()
+    #: Jobs of one serial key are worked one after the other, in the order they came.
+    serial_key: str | None = _text()
     #: The listing that asked for it.
     generation: int | None = Field(default=None, sa_column=Column(Integer()))
     #: The queued twin that this job gave way to.
@@ -141,10 +165,48 @@ class AttemptRow(Row, table=True):
     worker: str | None = _text()
     started_at: datetime | None = _moment()
     ended_at: datetime | None = _moment(nullable=False)
-    #: success, unchanged, gone, failure, retry, snooze, pause, released, rescued.
+    #: success, unchanged, gone, failure, retry, snooze, pause, phase, superseded, released, rescued, cancelled.
     outcome: str = _text(nullable=False)
     error: str | None = _text()
     traceback: str | None = _text()
+    phase: str = _text(nullable=False, default="")
+    #: The last exchanges with the remote side, `[{"request": …, "response": …}]`, without secrets.
+    exchanges: Any = _json()
+
+
+class StartRow(Row, table=True):
+    """Starts in a queue with a rate, kept as long as the rate looks back."""
+
+    __tablename__ = "start"
+    __table_args__ = (Index("start_queue", "queue", "at"), {"sqlite_autoincrement": True})
+
+    id: int | None = Field(default=None, sa_column=Column(_BIG, primary_key=True, autoincrement=True))
+    queue: str = _text(nullable=False)
+    at: datetime | None = _moment(nullable=False)
+    count: int = _count()
+
+
+class LockRow(Row, table=True):
+    """A named lock, held or once held."""
+
+    __tablename__ = "lock"
+
+    name: str = Field(sa_column=Column(Text(), primary_key=True))
+    owner: str = _text(nullable=False)
+    #: The fence: every acquisition adds one.
+    token: int = _count()
+    acquired_at: datetime | None = _moment(nullable=False)
+    #: After this moment anyone may take it; `None` when it was released.
+    lease_until: datetime | None = _moment()
+
+
+class MaintenanceRow(Row, table=True):
+    """When a piece of maintenance is next due; whoever moves the time on does it (M14)."""
+
+    __tablename__ = "maintenance"
+
+    name: str = Field(sa_column=Column(Text(), primary_key=True))
+    next_at: datetime | None = _moment(nullable=False)
 
 
 class ClientRow(Row, table=True):
@@ -264,6 +326,9 @@ class NoticeRow(Row, table=True):
 queue = QueueRow.__table__
 job = JobRow.__table__
 attempt = AttemptRow.__table__
+start = StartRow.__table__
+lock = LockRow.__table__
+maintenance = MaintenanceRow.__table__
 client = ClientRow.__table__
 pause = PauseRow.__table__
 listing = ListingRow.__table__

@@ -17,6 +17,7 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy.dialects import postgresql
 
 from jobs import models
 from jobs.database import Database
@@ -29,10 +30,10 @@ PROCESSING: ColumnElement[str] = literal_column("'processing'")
 
 
 #: What an attempt says beyond what the job's row knows.
-_TRIED = {"outcome": "text", "error": "text", "traceback": "text"}
+_TRIED = {"outcome": "text", "error": "text", "traceback": "text", "phase": "text", "exchanges": "json"}
 _ATTEMPT = [
     attempt.c.job_id, attempt.c.claim_no, attempt.c.worker, attempt.c.started_at, attempt.c.ended_at, attempt.c.outcome,
-    attempt.c.error, attempt.c.traceback,
+    attempt.c.error, attempt.c.traceback, attempt.c.phase, attempt.c.exchanges,
 ]  # fmt: skip
 
 
@@ -71,7 +72,7 @@ class Settlement:
             db,
             {
                 "id": "id", "claim_no": "int", "message": "text", "delay": "seconds", "until": "time", "attempts": "int",
-                "retries": "int", "snoozes": "int", "rescues": "int", "twin": "id", **_TRIED,
+                "retries": "int", "snoozes": "int", "rescues": "int", "twin": "id", "to_phase": "text", **_TRIED,
             },
         )  # fmt: skip
         # A job that must go back meets a queued twin: the newer information wins, in this same statement (M2).
@@ -93,6 +94,9 @@ class Settlement:
                 available_at=func.coalesce(back.until, back.delay),
                 finished_at=case((twin.is_not(None), db.now), else_=None),
                 lease_until=None,
+                phase=func.coalesce(back.to_phase, job.c.phase),
+                # A phase begins without the notes of the one before.
+                checkpoint=case((back.to_phase.is_(None), job.c.checkpoint), else_=None),
                 attempts=job.c.attempts + back.attempts,
                 retries=job.c.retries + back.retries,
                 snoozes=job.c.snoozes + back.snoozes,
@@ -104,7 +108,8 @@ class Settlement:
         self._try = insert(attempt).from_select(
             _ATTEMPT,
             select(
-                job.c.id, tries.claim_no, job.c.worker, job.c.started_at, db.now, tries.outcome, tries.error, tries.traceback
+                job.c.id, tries.claim_no, job.c.worker, job.c.started_at, db.now, tries.outcome, tries.error, tries.traceback,
+                tries.phase, tries.exchanges,
             ).join_from(tries.table, job, job.c.id == tries.id),
         )  # fmt: skip
 
@@ -113,12 +118,24 @@ class Settlement:
         if not self._in_one:
             return move.returning(job.c.id, job.c.state)
         moved = move.returning(
-            job.c.id, job.c.state, job.c.claim_no, job.c.worker, job.c.started_at, rows.outcome, rows.error, rows.traceback
-        ).cte("moved")
+            job.c.id, job.c.state, job.c.claim_no, job.c.worker, job.c.started_at, rows.outcome, rows.error, rows.traceback,
+            rows.phase.label("tried_phase"), rows.exchanges,
+        ).cte("moved")  # fmt: skip
         of = moved.c
         tried = insert(attempt).from_select(
             _ATTEMPT,
-            select(of.id, of.claim_no, of.worker, of.started_at, self._now, of.outcome, of.error, of.traceback),
+            select(
+                of.id,
+                of.claim_no,
+                of.worker,
+                of.started_at,
+                self._now,
+                of.outcome,
+                of.error,
+                of.traceback,
+                of.tried_phase,
+                of.exchanges.cast(postgresql.JSON),
+            ),
         )
         return select(of.id, of.state).add_cte(tried.cte("tried"))
 
@@ -147,8 +164,9 @@ class Settlement:
         return states
 
 
-def _tried(move: Move) -> tuple[str, str | None, str | None]:
-    return move.outcome, None if move.state == models.SUCCESS else move.message or None, move.traceback
+def _tried(move: Move) -> tuple[str, str | None, str | None, str, str | None]:
+    error = None if move.state == models.SUCCESS else move.message or None
+    return move.outcome, error, move.traceback, move.phase, move.exchanges
 
 
 def _rows(moves: Sequence[Move]) -> list[tuple[Any, ...]]:
@@ -160,7 +178,7 @@ def _rows(moves: Sequence[Move]) -> list[tuple[Any, ...]]:
     return [
         (
             move.job_id, move.claim_no, move.message, move.delay, move.until, move.attempts, move.retries, move.snoozes,
-            move.rescues, _gives_way_to(move, newest), *_tried(move),
+            move.rescues, _gives_way_to(move, newest), move.to_phase, *_tried(move),
         )
         for move in moves
     ]  # fmt: skip

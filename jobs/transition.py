@@ -14,7 +14,15 @@ LONGEST_WAIT = 10 * 366 * 86400.0
 """Seconds. A server may ask for any wait; one that no clock can hold would fail the whole batch."""
 
 
-def finished(job: Job, verdict: Verdict, retry: Retry, *, dice: float | None = None) -> Move:
+def finished(
+    job: Job,
+    verdict: Verdict,
+    retry: Retry,
+    *,
+    dice: float | None = None,
+    to_phase: str | None = None,
+    exchanges: str | None = None,
+) -> Move:
     """Decide what becomes of a job that was worked.
 
     Args:
@@ -22,7 +30,16 @@ def finished(job: Job, verdict: Verdict, retry: Retry, *, dice: float | None = N
         verdict: what came of it.
         retry: the policy of its type.
         dice: a number from 0 to 1 in place of the random one that spreads retries.
+        to_phase: where a success leads, if the job has a further phase.
+        exchanges: for the attempt's row.
     """
+    move = _finished(job, verdict, retry, dice)
+    if to_phase is not None and move.state == models.SUCCESS:
+        move = move._replace(state=models.QUEUED, outcome="phase", to_phase=to_phase, attempts=0)
+    return move._replace(phase=job.lane.phase, exchanges=exchanges) if job.lane.phase or exchanges else move
+
+
+def _finished(job: Job, verdict: Verdict, retry: Retry, dice: float | None) -> Move:
     job_id, claim_no, print_, trace = job.id, job.claim_no, job.fingerprint, verdict.traceback
     match verdict.outcome:
         case Success(message):
@@ -53,21 +70,24 @@ def finished(job: Job, verdict: Verdict, retry: Retry, *, dice: float | None = N
 def overtaken(job: Job) -> Move:
     """End a job whose entity a later job has finished in the meantime: what it brings is older than what is there."""
     message = "a later job of this entity was finished first"
-    return Move(job.id, job.claim_no, job.fingerprint, models.SUPERSEDED, "superseded", message, attempts=1)
+    return Move(job.id, job.claim_no, job.fingerprint, models.SUPERSEDED, "superseded", message, attempts=1, phase=job.lane.phase)
 
 
-def rescued(job_id: int, claim_no: int, fingerprint: str | None, rescues: int, *, worker: str, max_rescues: int) -> Move:
+def rescued(
+    job_id: int, claim_no: int, fingerprint: str | None, rescues: int, *, worker: str, max_rescues: int, phase: str = ""
+) -> Move:
     """Decide what becomes of a job whose worker died or went silent.
 
     Args:
         rescues: how often that has happened to this job before.
         worker: who had it.
         max_rescues: the rescue that ends it as poison (M4).
+        phase: the one it had reached.
     """
     if rescues + 1 >= max_rescues:
         message = f"poison: {rescues + 1} workers died or went silent with this job in hand, the last one {worker}"
-        return Move(job_id, claim_no, fingerprint, models.FAILURE, "rescued", message, rescues=1)
-    return Move(job_id, claim_no, fingerprint, models.QUEUED, "rescued", f"rescued from {worker}", rescues=1)
+        return Move(job_id, claim_no, fingerprint, models.FAILURE, "rescued", message, rescues=1, phase=phase)
+    return Move(job_id, claim_no, fingerprint, models.QUEUED, "rescued", f"rescued from {worker}", rescues=1, phase=phase)
 
 
 def bounded(seconds: float) -> float:

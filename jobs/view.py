@@ -102,7 +102,10 @@ class Views:
         due = and_(job.c.state == QUEUED, job.c.available_at <= db.now)
         later = and_(job.c.state == QUEUED, job.c.available_at > db.now)
         of_lane = and_(
-            job.c.queue == bindparam("in_queue"), job.c.client == bindparam("of_client"), job.c.type == bindparam("of_type")
+            job.c.queue == bindparam("in_queue"),
+            job.c.client == bindparam("of_client"),
+            job.c.type == bindparam("of_type"),
+            job.c.phase == bindparam("of_phase"),
         )
         # Two counts, each by its partial index; "queued or processing" in one reads the whole table.
         working = select(func.count()).select_from(job).where(job.c.state == PROCESSING, of_lane).scalar_subquery()
