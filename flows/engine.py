@@ -23,6 +23,7 @@ from flows.tracker import Progress, SilentTracker, Tracker
 from jobs import LostLease, Queue
 from jobs.job import Lane
 from jobs.listing import Busy, ListingClaim
+from jobs.poison import Poisoned
 from jobs.store import JobStore
 from jobs.sweep import SweepResult
 from jobs.worker import this_worker
@@ -184,9 +185,9 @@ class _Run:
         with self.news:
             self.news.notify_all()
 
-    def _on_poison(self, type: str, key: str | None, message: str) -> None:
-        if type == self.sync.id:
-            self.progress.fail(key or "job", message)
+    def _on_poison(self, one: Poisoned) -> None:
+        if one.type == self.sync.id:
+            self.progress.fail(one.key or f"job {one.id}", one.message)
 
     def _on_lost(self) -> None:
         self.ended = Ended("error", "another process took this sync over")

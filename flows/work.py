@@ -94,7 +94,7 @@ def work(
         pool = stack.enter_context(ThreadPoolExecutor(threads, thread_name_prefix="syncs-fetch"))
         hands = Hands(store, works, pool, threads, keeper, tracker or SilentTracker(), progress, worker, now)
         claimer = Claimer(
-            store, lanes, worker=worker, lease=lease, on_poison=lambda _, key, message: progress.fail(key or "job", message)
+            store, lanes, worker=worker, lease=lease, on_poison=lambda one: progress.fail(one.key or f"job {one.id}", one.message)
         )
         while not stop.is_set() and not now.is_set():
             if time_limit and time.monotonic() - started >= time_limit:

@@ -24,8 +24,8 @@ RESCUE_BATCH = 500
 """Rescues in one claim at most, so that a claim stays short after a disaster (M4)."""
 
 
-OnPoison = Callable[[str, str | None, str], None]
-"""`(type, key, message)`: told of each job that ended as poison."""
+OnPoison = Callable[[Poisoned], None]
+"""Told of each job that ended as poison."""
 
 
 class Claims:
@@ -56,6 +56,8 @@ class Claims:
                 job.c.payload,
                 job.c.generation,
                 job.c.phase,
+                job.c.client,
+                job.c.attempts,
             )
             .where(
                 job.c.state == PROCESSING,
@@ -287,14 +289,16 @@ class Claims:
 
 
 def _poisoned(queue: str, row: Any, move: Move) -> Poisoned:
-    version = row.payload.get("version") if isinstance(row.payload, dict) else None
-    return Poisoned(queue, row.type, row.key, row.fingerprint, version, row.generation, move.message)
+    return Poisoned(
+        row.id, queue, row.client, row.type, row.phase, row.key, row.fingerprint, row.payload, row.generation, row.attempts,
+        move.message,
+    )  # fmt: skip
 
 
 def _tell(poisoned: list[Poisoned], on_poison: OnPoison | None) -> None:
     if on_poison is not None:
         for one in poisoned:
-            on_poison(one.type, one.key, one.message)
+            on_poison(one)
 
 
 def _order(row: Any) -> tuple[int, Any, int]:

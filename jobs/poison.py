@@ -1,7 +1,7 @@
 """Remembering the entities that kill their workers, so that the next listing does not hand them out again. Knows no worker."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, select, true, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -15,13 +15,22 @@ from jobs.settle import QUEUED
 class Poisoned(NamedTuple):
     """A job that ended because it keeps killing its workers."""
 
+    id: int
     queue: str
+    client: str
     type: str
+    phase: str
     key: str | None
     fingerprint: str | None
-    version: str | None
+    payload: Any
     generation: int | None
+    attempts: int
     message: str
+
+    @property
+    def version(self) -> str | None:
+        """The version of the entity that it was about."""
+        return self.payload.get("version") if isinstance(self.payload, dict) else None
 
 
 class Poisons:
