@@ -23,6 +23,12 @@ DIALECTS = ("sqlite", "postgresql")
 _numbers = itertools.count(1)
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Let `pytest -k AQ-19` find the tests marked `@pytest.mark.rows("AQ-19")`."""
+    for mark in item.iter_markers("rows"):
+        item.extra_keyword_matches.update(mark.args)
+
+
 class Postgres:
     """A running PostgreSQL server that makes databases in some 30 ms each."""
 
