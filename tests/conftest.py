@@ -23,6 +23,55 @@ DIALECTS = ("sqlite", "postgresql")
 _numbers = itertools.count(1)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let `make chaos` ask for the long form of the chaos tests."""
+    parser.addoption("--long", action="store_true", help="the long form of the chaos tests, and their table")
+
+
+class Chaos:
+    """What a chaos test did and saw, for the table of `make chaos`."""
+
+    def __init__(self, *, long: bool, record: Callable[[str, object], None]) -> None:
+        self.is_long = long
+        self._record = record
+
+    def scaled(self, short: Any, long: Any) -> Any:
+        """Return the size of the present form."""
+        return long if self.is_long else short
+
+    def tell(self, name: str, **numbers: float) -> None:
+        """Note one row; told at the end of a test, when everything held."""
+        self._record("chaos", {"what": name, **numbers})
+
+
+@pytest.fixture
+def chaos(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> Chaos:
+    """Return the scale of the chaos tests and their record."""
+    return Chaos(long=request.config.getoption("--long"), record=record_property)
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Print what was killed, stopped and cut, and what held."""
+    if not config.getoption("--long"):
+        return
+    reports = [one for kind in ("passed", "failed") for one in terminalreporter.stats.get(kind, [])]
+    rows = []
+    for report in sorted(reports, key=lambda one: one.nodeid):
+        found = [value for name, value in report.user_properties if name == "chaos"]
+        base = "postgresql" if "postgresql" in report.nodeid or "restart" in report.nodeid else "sqlite"
+        if report.failed:
+            rows.append((report.nodeid.rpartition("::")[2], base, "", "", "", "FAILED"))
+        for one in found:
+            seconds = f"{one['seconds']:.1f} s" if "seconds" in one else ""
+            rows.append((one["what"], base, f"{one['jobs']:,}", f"{one['trouble']:,}", seconds, "held"))
+    if rows:
+        rows.insert(0, ("WHAT", "DATABASE", "JOBS", "TIMES", "SLOWEST", "INVARIANTS"))
+        widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
+        terminalreporter.section("chaos")
+        for row in rows:
+            terminalreporter.write_line("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+
+
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Let `pytest -k AQ-19` find the tests marked `@pytest.mark.rows("AQ-19")`."""
     for mark in item.iter_markers("rows"):

@@ -375,6 +375,7 @@ class Nursery:
         self._options = {"url": url, "effects": str(effects), **options}
         self._children: list[int] = []
         self.killed: list[int] = []
+        self.died: dict[int, datetime] = {}
 
     def spawn(self, role: str = "work", fault: str = "") -> int:
         """Start a worker or a lister and return its process id."""
@@ -393,6 +394,7 @@ class Nursery:
         """SIGKILL a child."""
         os.kill(pid, signal.SIGKILL)
         self.killed.append(pid)
+        self.died[pid] = datetime.now(UTC).replace(tzinfo=None)
 
     def close(self) -> None:
         """Wait until every child has ended by itself."""

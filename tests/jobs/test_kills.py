@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,32 +32,49 @@ def effects(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_storm_of_kills(audited: JobStore, database_url: str, effects: Path) -> None:
+def waited_for_rescue(store: JobStore, died: dict[int, datetime]) -> float:
+    """Return the longest time in seconds that a job stayed with a dead worker, or with a sleeping one beyond its lease."""
+    longest = 0.0
+    for entry in query(store, "SELECT worker, at, old_lease FROM audit WHERE rescued > 0"):
+        until = datetime.fromisoformat(entry["old_lease"]).replace(tzinfo=None)
+        since = min(until, died.get(int(entry["worker"].split(":")[-2]), until))
+        longest = max(longest, (datetime.fromisoformat(entry["at"]).replace(tzinfo=None) - since).total_seconds())
+    return longest
+
+
+@pytest.mark.rows("T1", "AQ-36", "AQ-52", "E-03", "E-08", "LK-06")
+def test_a_storm_of_kills(audited: JobStore, database_url: str, effects: Path, chaos: Any) -> None:
     """T1: three workers, a random one killed every 120 ms and replaced, 300 jobs: all done, none twice, nothing stuck."""
-    enqueue(audited, range(300))
+    n, kills = chaos.scaled((300, 20), (1200, 60))
+    enqueue(audited, range(n))
     dice = random.Random(1)
     with nursery(database_url, effects, max_rescues=10**6, pace=0.02, batch=8) as children:
         workers = [children.spawn() for _ in range(3)]
         # On a busy machine some workers die before they have taken a job; those kills prove nothing.
-        while len(children.killed) < 20 or query(audited, "SELECT sum(rescues) AS n FROM job")[0]["n"] < 10:
+        while len(children.killed) < kills or query(audited, "SELECT sum(rescues) AS n FROM job")[0]["n"] < 10:
             time.sleep(0.12)
             victim = dice.randrange(3)
             children.kill(workers[victim])
             workers[victim] = children.spawn()
         assert states(audited).get("queued", 0) + states(audited).get("processing", 0) > 0, "the storm was over too late"
         began = time.monotonic()
-    assert time.monotonic() - began < 30
-    assert states(audited) == {"success": 300}
+    assert time.monotonic() - began < chaos.scaled(30, 90)
+    assert states(audited) == {"success": n}
     assert_invariants(audited, effects, killed=children.killed)
+    waited = waited_for_rescue(audited, children.died)
+    assert waited < chaos.scaled(10, 10)
+    chaos.tell("SIGKILL", jobs=n, trouble=len(children.killed), seconds=waited)
 
 
-def test_zombies(audited: JobStore, database_url: str, effects: Path) -> None:
+@pytest.mark.rows("T2", "E-05")
+def test_zombies(audited: JobStore, database_url: str, effects: Path, chaos: Any) -> None:
     """T2: workers stopped for longer than their lease and then woken write nothing over their successors."""
-    enqueue(audited, range(160))
+    n, turns = chaos.scaled((160, 2), (1400, 18))
+    enqueue(audited, range(n))
     lease = 0.6
     with nursery(database_url, effects, max_rescues=10**6, lease=lease, pace=0.05, batch=4) as children:
         workers = [children.spawn() for _ in range(4)]
-        for turn in range(2):
+        for turn in range(turns):
             time.sleep(0.3)
             sleepers = [workers[(turn + n) % 4] for n in range(3)]
             for pid in sleepers:
@@ -65,10 +83,11 @@ def test_zombies(audited: JobStore, database_url: str, effects: Path) -> None:
             time.sleep(1.6 * lease + RESCUE_EVERY)
             for pid in sleepers:
                 os.kill(pid, signal.SIGCONT)
-    assert states(audited) == {"success": 160}
+    assert states(audited) == {"success": n}
     assert_invariants(audited, effects)
     rescued = query(audited, "SELECT count(*) AS n FROM attempt WHERE outcome = 'rescued'")[0]["n"]
     assert rescued >= 4, "nobody slept with a job in hand"
+    chaos.tell("SIGSTOP for 1.6 leases", jobs=n, trouble=3 * turns, seconds=waited_for_rescue(audited, {}))
 
 
 @pytest.mark.parametrize(
@@ -126,6 +145,7 @@ def test_a_kill_at_each_step_of_listing(audited: JobStore, database_url: str, ef
     assert_invariants(audited, effects, killed=children.killed)
 
 
+@pytest.mark.rows("T17", "E-04", "E-56")
 def test_poison(audited: JobStore, database_url: str, effects: Path) -> None:
     """T17: a job that kills its worker ends as poison; its neighbours, taken along at first, finish."""
     enqueue(audited, [*range(10), "poison", *range(10, 20)])

@@ -1,0 +1,95 @@
+"""What the chaos tests share: the real worker on threads, its jobs, and the audit of the queue's own tests."""
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "jobs"))
+
+from kit import start_audit
+
+from clients import Page
+from flows.declaration import Client, Sync
+from flows.registry import Registry
+from flows.work import work
+from jobs import JobStore, Queue, Retry
+from jobs.job import Lane
+from jobs.listing import ListingClaim
+from jobs.page import Item
+
+LANE = Lane("ordeal", "ordeal", "ordeal.things")
+
+
+class Ordeal:
+    """A queue of entities, workers that work it, and what the entities' `fetch` saw."""
+
+    def __init__(self, *, lease: float = 60) -> None:
+        self.fetched: list[str] = []
+        self.client = Client("ordeal", connect=lambda _: nullcontext())
+        self.sync = Sync(
+            LANE.type, self.client, listing=lambda *_: iter([Page([])]), fetch=self._fetch, retry=Retry(delay=0, jitter=False),
+            batch=20,
+        )  # fmt: skip
+        self.registry = Registry(clients={"ordeal": self.client}, syncs={LANE.type: self.sync})
+        self.pace = threading.Event()
+        self.errors: list[BaseException] = []
+
+    def _fetch(self, _: Any, entity: Any) -> dict[str, str]:
+        self.pace.wait(0.005)
+        self.fetched.append(entity.key)
+        return {"key": entity.key}
+
+    def declare(self, queue: Queue) -> None:
+        """Let the queue be as declared here."""
+        self.registry = replace(self.registry, queues={queue.id: queue})
+
+    def fill(self, store: JobStore, n: int) -> None:
+        """Queue `n` entities in pages of 500, with the audit on."""
+        start_audit(store)
+        claim = store.begin_listing(LANE.type, LANE.client, worker="elsewhere:4711:1:1", lease=60)
+        assert isinstance(claim, ListingClaim)
+        for start in range(0, n, 500):
+            items = [Item(f"k{number:05}") for number in range(start, min(start + 500, n))]
+            store.enqueue_page(claim, LANE, items, cursor=start, last=start + 500 >= n)
+        store.release_listing(claim)
+
+    @contextmanager
+    def working(self, *stores: JobStore, **options: Any) -> Iterator[threading.Event]:
+        """Run one worker on each store, as a daemon does; nothing may make it raise."""
+        stop = threading.Event()
+
+        def one(store: JobStore) -> None:
+            try:
+                work(store, self.registry, stop=stop, concurrency=4, **options)
+            except BaseException as error:  # noqa: BLE001  # the test shows it
+                self.errors.append(error)
+
+        threads = [threading.Thread(target=one, args=(store,)) for store in stores]
+        for thread in threads:
+            thread.start()
+        try:
+            yield stop
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join(60)
+            assert not any(thread.is_alive() for thread in threads), "a worker does not end"
+        assert self.errors == []
+
+
+@pytest.fixture
+def ordeal() -> Ordeal:
+    """Return an empty ordeal."""
+    return Ordeal()
+
+
+@pytest.fixture
+def several(open_store: Callable[..., JobStore]) -> Callable[[int], list[JobStore]]:
+    """Return a function that opens so many stores on one database."""
+    return lambda n: [open_store(max_rescues=10**6) for _ in range(n)]
