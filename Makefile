@@ -56,4 +56,4 @@ format: $(READY)
 	@$(BIN)/ruff format --quiet .
 
 clean:
-	rm -rf $(VENV) data
+	rm -rf $(VENV) .venv-peers data

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks import peers
 from benchmarks.cell import Cell, CellError, postgresql, run
 from benchmarks.plan import CELLS, FIGURES
 from benchmarks.report import append, find, table
@@ -32,11 +33,15 @@ def main() -> int:
     rounds = options.rounds or (1 if options.quick else 3)
     cells = [cell for cell in CELLS if options.only in cell.name and not (options.quick and cell.quick is None)]
 
+    if any(cell.peer for cell in cells) and (reason := peers.missing()) is not None:
+        print(f"the peers are left out, for they cannot be installed: {reason}", file=sys.stderr)
+        cells = [cell for cell in cells if not cell.peer]
+
     answers: dict[str, list[dict[str, float]]] = {}
     began = time.monotonic()
     with postgresql() as server:
         for number in range(1, rounds + 1):
-            for cell in shuffled(cells):
+            for cell in shuffled([cell for cell in cells if number == 1 or not cell.once]):
                 note = f"round {number}/{rounds}, {time.monotonic() - began:3.0f} s, load {os.getloadavg()[0]:.1f}: {cell.name}"
                 print(note, file=sys.stderr, flush=True)
                 try:

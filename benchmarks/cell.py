@@ -16,6 +16,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from benchmarks import peers
+
 ROOT = Path(__file__).parents[1]
 _LONGEST = 600.0
 #: What people have in their environment must not decide what is measured.
@@ -28,11 +30,13 @@ class Cell:
 
     Args:
         name: as the table shows it.
-        function: `module:function`; takes keyword arguments, returns figures.
+        function: `module:function`, which takes keyword arguments and returns figures; of a peer the name of its file.
         arguments: for the function.
         quick: those that the quick form replaces; `None` leaves the cell out there.
         group: cells of one group run one after the other, so that the load on the machine is the same for both sides of a ratio.
         database: `sqlite` or `postgresql`, if the function takes the `url` of an empty one.
+        once: only in the first round, for it takes long.
+        peer: the program is one of `benchmarks/peers` and runs in their environment.
     """
 
     name: str
@@ -41,6 +45,8 @@ class Cell:
     quick: Mapping[str, Any] | None = field(default_factory=dict)
     database: str | None = None
     group: str = ""
+    once: bool = False
+    peer: bool = False
 
 
 class CellError(Exception):
@@ -78,7 +84,7 @@ def run(cell: Cell, *, quick: bool, server: str) -> dict[str, float]:
         if cell.database == "sqlite":
             arguments["url"] = f"sqlite:///{folder}/bench.db"
         elif cell.database == "postgresql":
-            arguments["url"] = _new_database(server)
+            arguments["url"] = new_database(server)
         environment = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
         environment |= {
             "PYTHONPATH": str(ROOT),
@@ -86,7 +92,7 @@ def run(cell: Cell, *, quick: bool, server: str) -> dict[str, float]:
             "SYNCS_DATABASE_URL": f"sqlite:///{folder}/syncs.db",
         }
         done = subprocess.run(
-            [sys.executable, "-W", "ignore", "-m", "benchmarks.cell", cell.function, json.dumps(arguments)],
+            [*_program(cell), json.dumps(arguments)],
             cwd=folder, env=environment, capture_output=True, text=True, timeout=_LONGEST, check=False,
         )  # fmt: skip
     if done.returncode:
@@ -95,14 +101,24 @@ def run(cell: Cell, *, quick: bool, server: str) -> dict[str, float]:
     return figures
 
 
-def _new_database(server: str) -> str:
+def _program(cell: Cell) -> list[str]:
+    if cell.peer:
+        return [str(peers.PYTHON), str(peers.FOLDER / cell.function)]
+    return [sys.executable, "-W", "ignore", "-m", "benchmarks.cell", cell.function]
+
+
+def new_database(url: str) -> str:
+    """Return the URL of another empty database, beside the one that a URL names."""
+    if url.startswith("sqlite:"):
+        return url.removesuffix(".db") + "-2.db"
+
     import psycopg
 
-    with psycopg.connect(server, autocommit=True) as connection:
+    with psycopg.connect(url, autocommit=True) as connection:
         row = connection.execute("SELECT 'bench' || count(*) FROM pg_database").fetchone()
         assert row is not None
         connection.execute(f"CREATE DATABASE {row[0]}".encode())
-    before, _, options = server.partition("?")
+    before, _, options = url.partition("?")
     return f"{before.rpartition('/')[0]}/{row[0]}" + (f"?{options}" if options else "")
 
 

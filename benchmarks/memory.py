@@ -7,7 +7,7 @@ from time import perf_counter
 from typing import Any
 
 
-def _megabytes(field: str) -> float:
+def megabytes(field: str) -> float:
     """Return a field of /proc/self/status; `VmHWM` is the most that was ever resident."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{field}:"):
@@ -37,7 +37,7 @@ def listing(url: str, *, n: int, page: int) -> dict[str, float]:
         raise error
 
     sync = Sync("bench.generated", Client("bench", connect=connect), listing=pages)
-    before = _megabytes("VmRSS")
+    before = megabytes("VmRSS")
     began = perf_counter()
     store = JobStore.open(url)
     claim = store.begin_listing(sync.id, sync.client.id, worker=this_worker(), lease=600)
@@ -51,4 +51,4 @@ def listing(url: str, *, n: int, page: int) -> dict[str, float]:
     store.close()
     assert ended.stopped == "end"
     assert progress.queued == n, progress
-    return {"growth": _megabytes("VmHWM") - before, "entities": n / seconds}
+    return {"growth": megabytes("VmHWM") - before, "entities": n / seconds}

@@ -12,7 +12,7 @@ class Figure:
     Args:
         cell: the name of the cell.
         key: which of its figures.
-        unit: `/s`, `s`, `MB`.
+        unit: `/s`, `s`, `ms`, `MB`, `x`.
         over: the cell whose figure of the same key this is divided by, round by round.
         least, most: the gate.
     """
@@ -43,7 +43,7 @@ def _on(database: str) -> tuple[list[Cell], list[Figure]]:
                 )
             )  # fmt: skip
             figures.append(Figure(cells[-1].name, "drain"))
-        least = 0.35 if batch == 25 else None
+        least = 0.35 if batch == 25 else 0.6 if database == "sqlite" else None
         figures.append(Figure(cells[-1].name, "drain", "x", f"floor {database} {batch}/{batch}", least))
     for page in (500, 100):
         cells.append(
@@ -56,11 +56,66 @@ def _on(database: str) -> tuple[list[Cell], list[Figure]]:
     return cells, figures
 
 
+def _peers() -> tuple[list[Cell], list[Figure]]:
+    """Return the queues that come from PyPI, each in the group of the store's cell that does as it does."""
+    cells = [
+        Cell("litequeue", "with_litequeue.py", {"n": 3_000}, {"n": 600}, "sqlite", "sqlite 1", peer=True),
+        Cell(
+            "pgqueuer batch 100", "with_pgqueuer.py", {"n": 10_000, "batch": 100}, {"n": 2_000}, "postgresql", "postgresql 100",
+            peer=True,
+        ),
+        Cell(
+            "store postgresql 100/100", "benchmarks.store:drain", {"n": 10_000, "batch": 100}, {"n": 2_000}, "postgresql",
+            "postgresql 100",
+        ),
+    ]  # fmt: skip
+    figures = [
+        Figure("litequeue", "drain"),
+        Figure("litequeue", "drain", "x", "floor sqlite 1/1"),
+        Figure("store sqlite 1/1", "drain", "x", "litequeue", 1.0),
+        Figure("pgqueuer batch 100", "drain"),
+        Figure("store postgresql 100/100", "drain"),
+        Figure("store postgresql 100/100", "drain", "x", "pgqueuer batch 100", 1.0),
+    ]
+    return cells, figures
+
+
+def _backlog(database: str) -> tuple[list[Cell], list[Figure]]:
+    """Return the cells and figures of one database with very many jobs."""
+    clients, run, paused = (f"{database} {what}" for what in ("100k of 10 clients", "180k in one run", "100k of a paused client"))
+    cells = [
+        Cell(
+            clients, "benchmarks.backlog:many_clients",
+            {"n": 100_000, "clients": 10, "paused": 3, "claims": 400, "batch": 25}, None, database, once=True,
+        ),
+        Cell(run, "benchmarks.backlog:long_run", {"n": 180_000, "batch": 100}, None, database, once=True),
+        Cell(
+            paused, "benchmarks.backlog:paused_neighbour", {"n": 100_000, "claims": 300, "batch": 25}, None, database, once=True
+        ),
+    ]  # fmt: skip
+    figures = [
+        Figure(clients, "claim p50", "ms"),
+        Figure(clients, "claim p99", "ms", most=10),
+        Figure(run, "drain"),
+        Figure(run, "claim last/first", "x", most=1.5),
+        Figure(run, "growth", "MB", most=30),
+        Figure(run, "start", "MB"),
+        Figure(run, "middle", "MB"),
+        Figure(run, "end", "MB"),
+        Figure(paused, "claim beside/alone", "x", most=1.1),
+    ]
+    return cells, figures
+
+
 _SQLITE, _POSTGRESQL = _on("sqlite"), _on("postgresql")
+_PEERS, _SQLITE_BACKLOG, _POSTGRESQL_BACKLOG = _peers(), _backlog("sqlite"), _backlog("postgresql")
 
 CELLS = [
     *_SQLITE[0],
     *_POSTGRESQL[0],
+    *_PEERS[0],
+    *_SQLITE_BACKLOG[0],
+    *_POSTGRESQL_BACKLOG[0],
     Cell("bare httpx loop", "benchmarks.end_to_end:bare", group="engine"),
     Cell("engine", "benchmarks.end_to_end:engine", database="sqlite", group="engine"),
     Cell("engine on Prefect", "benchmarks.end_to_end:engine_on_prefect", quick=None, group="Prefect"),
@@ -72,6 +127,9 @@ CELLS = [
 FIGURES = [
     *_SQLITE[1],
     *_POSTGRESQL[1],
+    *_PEERS[1],
+    *_SQLITE_BACKLOG[1],
+    *_POSTGRESQL_BACKLOG[1],
     Figure("bare httpx loop", "entities"),
     Figure("engine", "entities"),
     Figure("engine", "entities", "x", "bare httpx loop", 0.9),

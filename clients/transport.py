@@ -18,6 +18,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
+from clients import exchange
 from clients.bodies import OversizeError, PackingError, read_body
 from clients.errors import (
     AuthRefusedError,
@@ -164,6 +165,19 @@ class Wire:
         Raises:
             ClientError: no complete answer came.
         """
+        recorder = exchange.current()
+        if recorder is None:
+            return self._send(method, target, headers, content, shown)
+        recorder.begin(method, shown)
+        try:
+            answer = self._send(method, target, headers, content, shown)
+        except BaseException as exc:
+            recorder.end(error=exc)
+            raise
+        recorder.end(status=answer.status, size=len(answer.content))
+        return answer
+
+    def _send(self, method: str, target: Target, headers: RawHeaders, content: bytes | None, shown: str) -> Answer:
         raw: RawHeaders = [(b"Host", target.host), *headers]
         if content is None:
             stream = _NO_BODY

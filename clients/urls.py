@@ -15,6 +15,11 @@ Origin = tuple[str, str, int]
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _SHOWN = 500
+_SECRET = re.compile(
+    r"token|secret|passw|pwd|credential|auth|signature|session"
+    r"|(?:^|[_.-])(?:api|access|private|subscription)?[_.-]?(?:key|sig|sid|code|pin|jwt|otp)$",
+    re.IGNORECASE,
+)
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -31,6 +36,19 @@ def public_url(url: str) -> str:
         return url[:_SHOWN]
     authority, slash, path = rest.partition("/")
     return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"[:_SHOWN]
+
+
+def masked_url(url: str) -> str:
+    """Return `url` as `public_url` does, but with its query; a value whose name sounds like a secret is `***`."""
+    head, mark, query = url.partition("#")[0].partition("?")
+    shown = public_url(head)
+    if not mark:
+        return shown
+    pairs = (pair.partition("=") for pair in _UNSEEN.sub("\ufffd", query).split("&"))
+    masked = (
+        f"{name}=***" if sign and _SECRET.search(unquote_plus(name)) else f"{name}{sign}{value}" for name, sign, value in pairs
+    )
+    return f"{shown}?{'&'.join(masked)}"[:_SHOWN]
 
 
 def origin_of(url: str) -> Origin:

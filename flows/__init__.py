@@ -4,13 +4,17 @@ Importing this package brings neither Prefect nor SQLAlchemy.
 """
 
 from flows.declaration import Client, Sync
+from flows.enqueue import enqueue, enqueue_many
 from flows.errors import DeclarationError, FlowsError, SettingsError, UnknownName, UsageError
+from flows.job_type import JobType
+from flows.lock import lock
 from flows.policy import Notify, PausePolicy, Since
 
 __all__ = [
     "Client",
     "DeclarationError",
     "FlowsError",
+    "JobType",
     "Notify",
     "PausePolicy",
     "SettingsError",
@@ -18,4 +22,7 @@ __all__ = [
     "Sync",
     "UnknownName",
     "UsageError",
+    "enqueue",
+    "enqueue_many",
+    "lock",
 ]

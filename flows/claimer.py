@@ -46,20 +46,29 @@ class Claimer:
         self._suspect: Job | None = None
         self._lock = threading.Lock()
 
-    def claim(self, n: int) -> tuple[list[Job], bool]:
+    def claim(self, n: int, lanes: Sequence[Lane] | None = None) -> tuple[list[Job], bool]:
         """Take up to `n` jobs.
+
+        Args:
+            n: at most so many.
+            lanes: of these lanes; by default of all that this worker can work.
 
         Returns:
             The jobs, and whether each is to be shown by itself.
         """
-        if not self._lanes or n < 1:
+        lanes = self._lanes if lanes is None else lanes
+        if not lanes or n < 1:
             return [], False
         reserved = self._reserve(n)
-        jobs = self._next(reserved or n)
+        jobs = self._next(reserved or n, lanes)
         if reserved > len(jobs):
             with self._lock:
                 self._singles += reserved - len(jobs)
         return jobs, reserved > 0
+
+    def rescue(self) -> None:
+        """Take back the jobs of dead and silent workers, as each claim does on its way."""
+        self._store.rescue(sorted({lane.queue for lane in self._lanes}), on_poison=self._on_poison)
 
     def worked(self, jobs: Sequence[Job]) -> None:
         """Take note that claimed jobs are no longer in hand."""
@@ -73,24 +82,22 @@ class Claimer:
             self._singles -= reserved
             return reserved
 
-    def _next(self, n: int) -> list[Job]:
+    def _next(self, n: int, lanes: Sequence[Lane]) -> list[Job]:
         with self._lock:
             look = time.monotonic() - self._suspects_at >= SUSPECTS_EVERY
             if look:
                 self._suspects_at = time.monotonic()
-        if look and (jobs := self._take_suspect()):
+        if look and (jobs := self._take_suspect(lanes)):
             return jobs
-        return self._take(n, suspects=False) or ([] if look else self._take_suspect())
+        return self._take(n, lanes, suspects=False) or ([] if look else self._take_suspect(lanes))
 
-    def _take_suspect(self) -> list[Job]:
+    def _take_suspect(self, lanes: Sequence[Lane]) -> list[Job]:
         with self._lock:
             if self._suspect is not None:
                 return []
-            jobs = self._take(1, suspects=True)
+            jobs = self._take(1, lanes, suspects=True)
             self._suspect = jobs[0] if jobs else None
             return jobs
 
-    def _take(self, n: int, *, suspects: bool) -> list[Job]:
-        return self._store.claim(
-            self._lanes, n, worker=self._worker, lease=self._lease, suspects=suspects, on_poison=self._on_poison
-        )
+    def _take(self, n: int, lanes: Sequence[Lane], *, suspects: bool) -> list[Job]:
+        return self._store.claim(lanes, n, worker=self._worker, lease=self._lease, suspects=suspects, on_poison=self._on_poison)

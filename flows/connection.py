@@ -13,6 +13,9 @@ from jobs.outcome import Failure
 
 log = logging.getLogger("syncs.connection")
 
+CONNECTING = 60.0
+"""Seconds after which a thread that connects is thought to hang: it was given up, and keeps nobody else from connecting."""
+
 
 class Connections:
     """Opens a client's connections when they are first asked for, and closes them all at the end.
@@ -53,7 +56,12 @@ class Connections:
         mine = getattr(self._mine, "connection", None)
         if mine is not None:
             return mine
-        with self._lock:
+        lock = self._lock
+        if not lock.acquire(timeout=CONNECTING):
+            if self._lock is lock:
+                self._lock = threading.Lock()
+            return self.get()
+        try:
             if self._shared is not None:
                 return self._shared
             mine = self._stack.enter_context(ExitStack())
@@ -64,6 +72,8 @@ class Connections:
             else:
                 self._mine.connection, self._mine.stack = connection, mine
             return connection
+        finally:
+            lock.release()
 
     def drop(self) -> None:
         """Close the calling thread's own connection after trouble with it; the next `get` opens a new one.

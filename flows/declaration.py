@@ -16,7 +16,12 @@ Listing = Callable[[Any, Any], Iterator[Page]]
 _FORBIDDEN = frozenset("/\\:*?\"'<>| \t\n")
 
 
-def _check_id(kind: str, name: str) -> None:
+def check_id(kind: str, name: str) -> None:
+    """Refuse an id that would not survive a URL, a command line or a message.
+
+    Raises:
+        DeclarationError: it cannot serve as one.
+    """
     if not isinstance(name, str) or not name or len(name) > 200 or _FORBIDDEN & set(name):
         raise DeclarationError(f"{kind} id {name!r} must be 1 to 200 characters without spaces, slashes, colons and quotes")
 
@@ -47,7 +52,7 @@ class Client:
     check: Callable[[Any], Any] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        _check_id("client", self.id)
+        check_id("client", self.id)
         for name, kind in (("pause", PausePolicy), ("notify", Notify)):
             if not isinstance(getattr(self, name), kind):
                 raise DeclarationError(
@@ -56,7 +61,7 @@ class Client:
         if not callable(self.connect):
             raise DeclarationError(f"client {self.id!r}: connect must be callable, got {type(self.connect).__name__}")
         if self.queue is not None:
-            _check_id("queue", self.queue)
+            check_id("queue", self.queue)
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,7 @@ class Sync:
     entity_task_runs: int = field(default=200, kw_only=True)
 
     def __post_init__(self) -> None:
-        _check_id("sync", self.id)
+        check_id("sync", self.id)
         if not isinstance(self.client, Client):
             raise DeclarationError(f"sync {self.id!r}: client must be a Client, got {type(self.client).__name__}")
         for name in ("listing", "fetch", "save", "delete"):

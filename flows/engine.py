@@ -3,12 +3,14 @@
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from flows.claimer import Claimer
+from flows.conclusion import Conclusion, paused_text
 from flows.connection import Connections
+from flows.crew import Crew
 from flows.declaration import Sync
 from flows.entity import EntityWork
 from flows.gone import GoneGuard
@@ -16,11 +18,13 @@ from flows.hands import Hands
 from flows.lease import LeaseKeeper
 from flows.lister import Ended, Lister
 from flows.mask import Mask
+from flows.patience import is_outage, lost
 from flows.preview import preview
-from flows.result import RunResult, run_state
+from flows.result import RunResult
 from flows.settings import client_settings
-from flows.tracker import Progress, SilentTracker, Tracker
-from jobs import LostLease, Queue
+from flows.tracker import Progress, SilentTracker, Tracker, Waking
+from jobs import JobsError, LostLease, Queue
+from jobs.errors import DatabaseLost
 from jobs.job import Lane
 from jobs.listing import Busy, ListingClaim
 from jobs.poison import Poisoned
@@ -45,6 +49,7 @@ def run(
     tracker: Tracker | None = None,
     stop: threading.Event | None = None,
     queue: Queue | None = None,
+    declared: bool = False,
 ) -> RunResult:
     """Run a sync once, here and now.
 
@@ -58,17 +63,30 @@ def run(
         dry_run: list and compare, write nothing.
         tracker: who watches.
         stop: set it to end early: jobs in hand are finished, the others released, the listing resumes next time.
-        queue: the declaration of the sync's queue, for its lease.
+        queue: the declaration of the sync's queue.
+        declared: somebody declared that queue: its concurrency then holds for all workers together.
 
     Raises:
         SettingsError: a setting of the client is missing or wrong; nothing was written.
-        SQLAlchemyError: the database failed; what was committed stands, the rest is resumed by the next run.
+        DatabaseLost: the database went away; what was committed stands, the rest is resumed by the next run.
+        SQLAlchemyError: it failed in another way; the same holds.
     """
-    started = time.monotonic()
+    try:
+        queue = queue or Queue(sync.queue_id)
+        return _run(
+            _Run(sync, store, full, limit, tracker or SilentTracker(), stop or threading.Event(), queue, declared), dry_run
+        )
+    except (JobsError, SQLAlchemyError) as error:
+        if is_outage(error) and not isinstance(error, DatabaseLost):
+            raise lost(error) from error
+        raise
+
+
+def _run(work: "_Run", dry_run: bool) -> RunResult:
+    started, sync = time.monotonic(), work.sync
     settings = client_settings(sync.client)
-    work = _Run(sync, store, full, limit, tracker or SilentTracker(), stop or threading.Event(), queue or Queue(sync.queue_id))
     with Connections(sync.client, settings) as connections:
-        entity_work = EntityWork(sync, connections.get, Mask(settings), GoneGuard(sync, store), connections.drop)
+        entity_work = EntityWork(sync, connections.get, Mask(settings), GoneGuard(sync, work.store), connections.drop)
         result = work.preview(entity_work) if dry_run else work.run(entity_work)
         return replace(result, seconds=time.monotonic() - started, requests=connections.requests)
 
@@ -77,15 +95,19 @@ class _Run:
     """The state of one run; strictly private."""
 
     def __init__(
-        self, sync: Sync, store: JobStore, full: bool, limit: int | None, tracker: Tracker, stop: threading.Event, queue: Queue
-    ) -> None:
+        self, sync: Sync, store: JobStore, full: bool, limit: int | None, tracker: Tracker, stop: threading.Event, queue: Queue,
+        declared: bool,
+    ) -> None:  # fmt: skip
         self.sync, self.store, self.full, self.limit = sync, store, full, limit
-        self.tracker, self.stop, self.queue = tracker, stop, queue
+        self.tracker, self.stop, self.queue, self.declared = tracker, stop, queue, declared
+        #: The queue may give less than is due.
+        self.limited = declared or queue.rate is not None
         self.lane = Lane(sync.queue_id, sync.client.id, sync.id)
         self.worker = this_worker()
         self.progress = Progress()
         self.swept = SweepResult(0)
         self.ended: Ended | None = None
+        self.conclusion = Conclusion(sync, store, self.lane, self.progress)
         self.errors: list[BaseException] = []
         self.halt = threading.Event()
         self.news = threading.Condition()
@@ -97,13 +119,13 @@ class _Run:
     def run(self, entity_work: EntityWork) -> RunResult:
         if (paused := self._paused()) is not None:
             return paused
-        self.store.serve(self.queue)
+        self.store.serve(self.queue, declared=self.declared)
         claim = self.store.begin_listing(
             self.sync.id, self.sync.client.id, worker=self.worker, lease=self.queue.lease, full=self.full
         )
         if isinstance(claim, Busy):
             message = f"{self.sync.id} is already being run by {claim.worker} since {claim.since:%H:%M:%S} UTC; nothing to do"
-            return self._result("skipped", stopped="running", message=message)
+            return self.conclusion.result("skipped", stopped="running", message=message)
         try:
             # Before listing: jobs of a dead worker go back and are renewed in place, in place of getting a follow-up each.
             self.store.rescue([self.lane.queue], on_poison=self._on_poison)
@@ -117,20 +139,23 @@ class _Run:
         pausing = self.store.paused(self.sync.client.id)
         if pausing is None:
             return None
-        return self._result("paused", stopped="paused", until=pausing.until, message=_paused_text(pausing.until, pausing.reason))
+        return self.conclusion.result(
+            "paused", stopped="paused", until=pausing.until, message=paused_text(pausing.until, pausing.reason)
+        )
 
     def _work(self, claim: ListingClaim, entity_work: EntityWork) -> None:
         with (
             LeaseKeeper(self.store, lease=self.queue.lease, listing=claim, on_lost=self._on_lost) as keeper,
-            ThreadPoolExecutor(self.sync.concurrency, thread_name_prefix="syncs-fetch") as pool,
+            Crew(self.sync.concurrency, on_free=self._wake if self.limited else None) as crew,
+            Crew(self.sync.concurrency, name="syncs-step") as steps,
         ):
             self.hands = hands = Hands(
-                self.store, {self.sync.id: entity_work}, pool, self.sync.concurrency, keeper, self.tracker, self.progress,
-                self.worker, self.halt,
+                self.store, {self.sync.id: entity_work}, crew, steps, keeper, self.tracker, self.progress, self.worker, self.halt,
+                prompt=[self.sync.id] if self.limited else [],
             )  # fmt: skip
             lister = Lister(
                 self.sync, self.store, claim, self.lane, entity_work.connect, entity_work.judge, entity_work.judge_page,
-                _Waking(self.tracker, self._wake), self.progress, claim.full, self.limit, lambda: self._lists_on(hands),
+                Waking(self.tracker, self._wake), self.progress, claim.full, self.limit, lambda: self._lists_on(hands),
             )  # fmt: skip
             threads = [threading.Thread(target=self._guard, args=(lambda: self._list(lister),), name="syncs-list")]
             threads += [
@@ -194,12 +219,12 @@ class _Run:
         self._end()
 
     def _goes_on(self, hands: Hands) -> bool:
-        return not self.halt.is_set() and self.sync.client.id not in hands.paused
+        return not self.halt.is_set() and self.sync.client.id not in hands.health.paused
 
     def _lists_on(self, hands: Hands) -> bool:
         """Tell whether to ask for another page; a claim reads pauses by itself, a listing looks for those of other processes."""
         if self._goes_on(hands) and (pausing := self.store.paused(self.sync.client.id)) is not None:
-            hands.paused[self.sync.client.id] = pausing
+            hands.health.paused[self.sync.client.id] = pausing
         return self._goes_on(hands)
 
     def _list(self, lister: Lister) -> None:
@@ -212,7 +237,7 @@ class _Run:
         ended = lister.run()
         if ended.pause is not None:
             client = self.sync.client.id
-            self.hands.paused[client] = self.store.pause(
+            self.hands.health.paused[client] = self.store.pause(
                 client, ended.pause.when, cause=ended.cause, reason=ended.pause.reason, set_by=self.worker
             )
         elif ended.trouble:
@@ -222,7 +247,7 @@ class _Run:
                 set_by=self.worker,
             )  # fmt: skip
             if pausing is not None:
-                self.hands.paused[self.sync.client.id] = pausing
+                self.hands.health.paused[self.sync.client.id] = pausing
         if ended.stopped in ("loop", "limit", "short") or (ended.stopped == "error" and not ended.trouble):
             # Nothing to resume: the next run looks at the whole listing again.
             self.store.abandon_listing(lister.claim)
@@ -235,47 +260,34 @@ class _Run:
         while self._goes_on(hands):
             # Asked before the claim: a page stored in between must not be missed.
             last_look = self.progress.listing_ended
-            if hands.in_doubt(self.sync.id):
+            if hands.health.in_doubt(self.sync.id):
                 # The other batch is about to tell; what is claimed now would only go back.
                 with self.news:
                     self.news.wait(POLL)
                 continue
-            jobs, single = claimer.claim(self.sync.batch)
+            # From a queue with limits no more than can begin: there a claim is a start.
+            jobs, single = claimer.claim(min(self.sync.batch, hands.crew.free) if self.limited else self.sync.batch)
             if jobs:
                 (hands.entities if single else hands.batch)(jobs)
                 claimer.worked(jobs)
-            elif last_look:
+                continue
+            if last_look and not (self.limited and self.store.is_due([self.lane])):
                 return
-            else:
-                with self.news:
-                    if not self.progress.listing_ended:
-                        self.news.wait(POLL)
+            with self.news:
+                if self.limited or not self.progress.listing_ended:
+                    self.news.wait(self._wait())
+
+    def _wait(self) -> float:
+        """Return the seconds until the next look for due jobs."""
+        hint = self.store.wait_hint([self.lane.queue]) if self.queue.rate is not None else None
+        return POLL if hint is None else min(POLL, hint)
 
     def _conclude(self, claim: ListingClaim) -> RunResult:
-        ended = self.ended or Ended("stop", "stopped")
-        refused, progress = self.swept.refused, self.progress
         # A short pause may be over by now; it has ended this run all the same.
-        pausing = self.store.paused(self.sync.client.id) or self.hands.paused.get(self.sync.client.id)
-        worked = progress.worked + progress.unchanged
-        state = run_state(
-            failed=progress.failed,
-            worked=worked,
-            listing_failed=ended.stopped in ("error", "loop"),
-            paused=pausing is not None,
+        pausing = self.store.paused(self.sync.client.id) or self.hands.health.paused.get(self.sync.client.id)
+        return self.conclusion.of(
+            self.ended or Ended("stop", "stopped"), pausing=pausing, swept=self.swept, stopped=self.stop.is_set()
         )
-        unfinished = self.stop.is_set() and (ended.stopped != "end" or self.store.lane(self.lane).due > 0)
-        if (refused or unfinished or ended.stopped == "short") and state == "success":
-            state = "partial"
-        until = None if pausing is None else pausing.until
-        message = _paused_text(until, pausing.reason) if pausing is not None else ended.message
-        if progress.failed and (state == "partial" or not message):
-            failed = f"{progress.failed} of {max(worked, progress.failed)} failed"
-            message = f"{failed}; {message}" if ended.stopped == "short" else failed
-        if unfinished and not message:
-            message = f"{progress.succeeded} succeeded, {self.store.lane(self.lane).due} left for later"
-        if refused:
-            message = f"{message}; {refused}" if message else refused
-        return self._result(state, stopped=ended.stopped, until=until, message=message, deleted=self.swept.deleted)
 
     def preview(self, entity_work: EntityWork) -> RunResult:
         if (paused := self._paused()) is not None:
@@ -284,44 +296,4 @@ class _Run:
             self.sync, self.store, entity_work, self.progress, self.tracker, full=self.full, limit=self.limit, stop=self.stop
         )
         failed = ended.stopped in ("error", "loop", "paused")
-        return self._result("failed" if failed else "success", stopped=ended.stopped, message=ended.message)
-
-    def _result(
-        self, state: str, *, stopped: str, message: str = "", until: datetime | None = None, deleted: int = 0
-    ) -> RunResult:
-        progress = self.progress
-        left = self.store.lane(self.lane)
-        if state == "paused" and stopped == "stop":
-            stopped = "paused"
-        return RunResult(
-            sync=self.sync.id, client=self.sync.client.id, state=state, pages=progress.pages, listed=progress.listed,
-            queued=progress.queued, succeeded=progress.succeeded, unchanged=progress.unchanged, gone=progress.gone,
-            failed=progress.failed, flawed=progress.flawed, snoozed=progress.snoozed,
-            pending=left.due + left.delayed + left.processing, deleted=deleted,
-            stopped=stopped, paused_until=until, message=message, failures=tuple(progress.failures),
-        )  # fmt: skip
-
-
-class _Waking:
-    """A tracker that also wakes the waiting batches after each page; strictly private."""
-
-    def __init__(self, tracker: Tracker, wake: Callable[[], None]) -> None:
-        self._tracker = tracker
-        self._wake = wake
-        self.shows_entities = tracker.shows_entities
-        self.page = tracker.page
-        self.entity = tracker.entity
-        self.batch = tracker.batch
-
-    def progress(self, progress: Progress) -> None:
-        self._wake()
-        self._tracker.progress(progress)
-
-
-def _paused_text(until: datetime | None, reason: str) -> str:
-    if until is None:
-        when = "until a person resumes it"
-    else:
-        clock = "%H:%M" if until.date() == datetime.now(UTC).date() else "%Y-%m-%d %H:%M"
-        when = f"until {until:{clock}} UTC"
-    return f"Paused {when}: {reason}" if reason else f"Paused {when}"
+        return self.conclusion.result("failed" if failed else "success", stopped=ended.stopped, message=ended.message)

@@ -1,18 +1,22 @@
 """Working one entity: fetch it, judge what came, and say what a finish would store. Knows no batch and no thread."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from clients import Entity, LoopError
-from flows.declaration import Sync
+from clients.exchange import recording
+from flows import events
+from flows.declaration import Client, Sync
+from flows.evidence import evidence
 from flows.gone import GoneGuard
 from flows.mask import Mask
-from flows.verdict import OUTCOMES, attempt, judge, verdict_of
+from flows.verdict import OUTCOMES, attempt, judge, masked, verdict_of
 from jobs import PayloadError
 from jobs.fingerprint import content_hash, encode
-from jobs.job import Content, Done, Job, Verdict
-from jobs.outcome import Failure, Gone, Pause, Snooze, Success, Unchanged
+from jobs.job import Content, Done, Job, Settled, Verdict
+from jobs.outcome import Failure, Gone, Success, Unchanged
+from jobs.poison import Poisoned
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +39,60 @@ class EntityWork:
 
     def work(self, job: Job) -> Done:
         """Work one job. Never raises: whatever happens is this job's own outcome."""
+        events.before(job)
+        with recording() as recorder:
+            done = self._judged(job)
+        if not isinstance(done.verdict.outcome, Success | Unchanged) and (found := evidence(recorder, self.mask)):
+            # A success of an entity is told by its record; for 10,000 of them a day their requests would be much.
+            return done._replace(exchanges=found)
+        return done
+
+    def _judged(self, job: Job) -> Done:
         entity = entity_of(job)
+        done = self._work(job, entity)
+        verdict = events.after(job, done.verdict)
+        return done if verdict is done.verdict else self._done(job, entity, masked(verdict, self.mask))
+
+    def _work(self, job: Job, entity: Entity) -> Done:
         found = attempt(lambda: self._fetch(entity), self.judge)
         if isinstance(found, Verdict) and found.trouble:
             self.drop()
         if isinstance(found, (Verdict, *OUTCOMES)):
-            return self._done(job, entity, self._masked(verdict_of(found)))
+            return self._done(job, entity, masked(verdict_of(found), self.mask))
         content = attempt(lambda: self._content(entity, found), self.judge)
         if isinstance(content, Verdict):
             return self._done(job, entity, content)
         return Done(job, Verdict(Success()), self.sync.retry, content, self._saver(entity, found), force=_is_full(job))
+
+    @property
+    def client(self) -> Client:
+        """The remote side."""
+        return self.sync.client
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds for one entity."""
+        return self.sync.timeout
+
+    def timed_out(self, job: Job, seconds: float) -> Done:
+        """Say what becomes of a job whose `fetch` hangs: a failure that may be tried again (DS-07).
+
+        Args:
+            job: the claim.
+            seconds: how long it was given; 0 where it is put back for another reason.
+        """
+        verdict = Verdict(Failure(f"timed out after {seconds:g} s"), trouble=True)
+        if seconds > 0:
+            verdict = masked(events.after(job, verdict), self.mask)
+        return self._done(job, entity_of(job), verdict)
+
+    def settled(self, settled: Settled) -> None:
+        """Tell subscribers what was committed."""
+        events.settled(settled)
+
+    def poisoned(self, poisoned: Poisoned) -> None:
+        """Tell subscribers of a job that ended because it keeps killing its workers."""
+        events.poisoned(poisoned)
 
     def judge(self, error: Exception) -> Verdict:
         """Judge an exception by this sync's client and retry policy."""
@@ -59,16 +107,6 @@ class EntityWork:
         if isinstance(error, LoopError):
             raise error
         return self.judge(error)
-
-    def _masked(self, verdict: Verdict) -> Verdict:
-        """Mask what a `fetch` says in an outcome of its own."""
-        match verdict.outcome:
-            case (Success(text) | Failure(text)) as outcome:
-                return verdict._replace(outcome=replace(outcome, message=self.mask(str(text))))
-            case (Snooze(reason=text) | Pause(reason=text)) as outcome:
-                return verdict._replace(outcome=replace(outcome, reason=self.mask(str(text))))
-            case _:
-                return verdict
 
     def _fetch(self, entity: Entity) -> Any:
         if self.sync.fetch is None:

@@ -1,18 +1,55 @@
-"""Working claimed jobs in batches: threads that fetch, one transaction that finishes. Knows no listing and no CLI."""
+"""Working claimed jobs in batches: threads that work, finishes that are committed as they come. Knows no listing and no CLI."""
 
 import threading
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextvars import copy_context
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import groupby
+from operator import attrgetter
+from typing import Any, Protocol, TypeVar
 
-from flows.entity import EntityWork
+from flows.answers import Answer, Answers
+from flows.crew import Crew
+from flows.declaration import Client
+from flows.health import Health
 from flows.lease import LeaseKeeper
-from flows.tracker import Judged, Progress, Tracker
+from flows.tally import count, label_of, name_of, sum_up
+from flows.task import Order, Task
+from flows.tracker import Progress, Tracker
 from jobs.job import Done, Job, Settled
-from jobs.outcome import Failure, Gone, Pause, Snooze, Unchanged
-from jobs.pause import Pausing
 from jobs.store import JobStore
+
+T = TypeVar("T")
+
+
+class Work(Protocol):
+    """How the jobs of one type are worked."""
+
+    @property
+    def client(self) -> Client:
+        """The remote side, whose trouble may pause it."""
+        ...
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds for one job; with `None` one that hangs keeps its lease and its thread."""
+        ...
+
+    def work(self, job: Job) -> Done:
+        """Work one job. Never raises."""
+        ...
+
+    def timed_out(self, job: Job, seconds: float) -> Done:
+        """Say what becomes of a job whose thread was left behind, and see to it that this thread changes nothing any more.
+
+        Called from another thread. Never raises.
+        """
+        ...
+
+    def settled(self, settled: Settled) -> None:
+        """Take note of a committed finish. Never raises."""
+        ...
 
 
 @dataclass(slots=True)
@@ -22,202 +59,215 @@ class Hands:
     Args:
         store: where the jobs are.
         works: how each type of job is worked.
-        pool: the threads that fetch.
-        concurrency: fetches of one batch at once.
+        crew: the threads that work.
+        steps: the threads that watch single jobs, see `entities`.
         keeper: keeps the claims alive.
         tracker: who watches.
         progress: the run's numbers.
         worker: who we are.
-        stop: set from outside: finish what was begun, release the rest.
+        stop: set from outside: finish what was begun, put the rest back.
+        now: set from outside: put back also what was begun.
+        patient: does database work, again while the database is away; by default it is done once.
+        prompt: types of jobs whose finish waits for no company, because another job may wait for it.
+        stalled: seconds in which no thread took a job, after which those not begun go back; `None` keeps them.
     """
 
     store: JobStore
-    works: Mapping[str, EntityWork]
-    pool: ThreadPoolExecutor
-    concurrency: int
+    works: Mapping[str, Work]
+    crew: Crew
+    steps: Crew
     keeper: LeaseKeeper
     tracker: Tracker
     progress: Progress
     worker: str
     stop: threading.Event
-    #: Clients that were paused while we worked: what is not begun goes back.
-    paused: dict[str, Pausing] = field(default_factory=dict)
-    #: Clients that this process knows to be well; what an earlier one noted of the others may still have to be forgotten.
-    _well: set[str] = field(default_factory=set)
-    #: Generic errors in a row by client, until the store has heard of them.
-    _row: dict[str, int] = field(default_factory=dict)
+    now: threading.Event = field(default_factory=threading.Event)
+    patient: Callable[[Callable[[], Any]], Any] = lambda work: work()
+    prompt: Collection[str] = ()
+    stalled: float | None = None
+    #: Jobs that were finished, and jobs that went back without having been worked.
+    finished: int = 0
+    released: int = 0
+    health: Health = field(init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
+    def __post_init__(self) -> None:
+        clients = {name: work.client for name, work in self.works.items()}
+        self.health = Health(self.store, clients, worker=self.worker, patient=self.patient)
+
     def batch(self, jobs: Sequence[Job]) -> None:
-        """Work a batch as one step: fetch all, finish all in one transaction."""
+        """Work a batch as one step. Returns when each of its jobs is finished or put back."""
         self.keeper.hold(jobs)
-        self.tracker.batch([_name(job) for job in jobs], lambda: _sum_up(self._work(jobs)))
-        self.keeper.drop(jobs)
+        self.tracker.batch([name_of(job) for job in jobs], lambda: sum_up(_Batch(self, jobs).work()))
 
     def entities(self, jobs: Sequence[Job]) -> None:
-        """Work a batch as steps of their own, one for each entity, each finished as soon as it is fetched."""
+        """Work a batch as steps of their own, one for each entity, each finished as soon as it is worked."""
         self.keeper.hold(jobs)
+        answers = Answers(len(jobs))
 
-        def one(job: Job) -> None:
-            self.tracker.entity(_name(job), lambda: _sum_up(self._finish(self._fetch([job]))))
+        def step(job: Job) -> None:
+            self.tracker.entity(name_of(job), lambda: sum_up(self._alone(job)))
 
-        self._spread(jobs, one)
-        self.keeper.drop(jobs)
+        tasks = self.steps.submit(jobs, Order(step, answers.put))
+        errors: list[BaseException] = []
+        left = len(tasks)
+        while left:
+            arrived = answers.take()
+            left -= len(arrived)
+            errors += [answer.error for answer in arrived if answer.error is not None]
+            if errors or self.stop.is_set():
+                back = self.steps.withdraw(tasks)
+                left -= len(back)
+                answers.expect_less(len(back))
+                _note(errors, partial(self.release, [task.item for task in back]))
+        if errors:
+            raise errors[0]
 
-    def _work(self, jobs: Sequence[Job]) -> list[Settled]:
-        return self._finish(self._fetch(jobs))
+    def _alone(self, job: Job) -> list[Settled]:
+        """Work one job in this thread; in another one if it may take too long."""
+        if self.works[job.lane.type].timeout is not None:
+            return _Batch(self, [job]).work()
+        done = self._one(job)
+        if done is None:
+            self.release([job])
+            return []
+        self.health.notice(done)
+        return self.finish([done])
 
-    def _fetch(self, jobs: Sequence[Job]) -> list[Done]:
-        dones: list[Done] = []
+    def begin(self, jobs: Sequence[Job], answers: Answers) -> list[Task]:
+        """Hand jobs to the threads."""
+        call = self._one
+        if self.tracker.shows_entities:
+            # What a job says is shown where its batch is shown.
+            context = copy_context()
+            call = lambda job: context.copy().run(self._one, job)  # noqa: E731
+        tasks: list[Task] = []
+        for lane, of_lane in groupby(jobs, key=attrgetter("lane")):
+            work = self.works[lane.type]
+            order = Order(
+                call,
+                partial(self._answer, answers),
+                timeout=work.timeout,
+                late=work.timed_out,
+                group=(lane.type, lane.phase),
+                keys=(lane.type, f"{lane.type}:{lane.phase}"),
+                label=label_of,
+            )
+            tasks += self.crew.submit(of_lane, order)
+        return tasks
 
-        def one(job: Job) -> None:
-            done = self.works[job.lane.type].work(job)
-            dones.append(done)
-            self._notice(done)
-
-        if len(jobs) > 1:
-            self._spread(jobs, one)
-        elif self._goes_on(jobs[0]):
-            one(jobs[0])
-        else:
-            self._release(jobs)
-        return dones
-
-    def _notice(self, done: Done) -> None:
-        """Look at an answer at once: a client that must be left alone gets no further request of the batch."""
-        client, outcome = done.job.lane.client, done.verdict.outcome
-        if isinstance(outcome, Pause):
-            self._pause(done.job, outcome, done.verdict.cause)
-        elif not isinstance(outcome, Snooze):
-            self._row[client] = self._row.get(client, 0) + 1 if done.verdict.trouble else 0
-
-    def _spread(self, jobs: Sequence[Job], work: Callable[[Job], None]) -> None:
-        """Work jobs on the shared threads; release those that are not begun when a stop or a pause comes."""
-        waiting = deque(jobs)
-        left: list[Job] = []
-
-        def drain() -> None:
-            while True:
-                try:
-                    job = waiting.popleft()
-                except IndexError:
-                    return
-                if self._goes_on(job):
-                    work(job)
-                else:
-                    left.append(job)
-
-        futures = [self.pool.submit(drain) for _ in range(min(self.concurrency, len(jobs)))]
-        wait(futures)
-        self._release([*left, *waiting])
-        for future in futures:
-            future.result()
-
-    def _release(self, jobs: Sequence[Job]) -> None:
-        if jobs:
-            self.store.release(jobs, reason="the worker stopped before its turn")
+    def _one(self, job: Job) -> Done | None:
+        """Work a job, unless a stop or a pause came before its turn."""
+        return self.works[job.lane.type].work(job) if self._goes_on(job) else None
 
     def _goes_on(self, job: Job) -> bool:
-        if self.stop.is_set() or job.lane.client in self.paused or self.keeper.is_lost(job):
+        if self.stop.is_set() or self.now.is_set() or job.lane.client in self.health.paused or self.keeper.is_lost(job):
             return False
-        return not self.in_doubt(job.lane.type)
+        return not self.health.in_doubt(job.lane.type)
 
-    def in_doubt(self, type: str) -> bool:
-        """Tell whether a client seems to be in trouble, while the store has not decided yet whether that is a pause."""
-        client = self.works[type].sync.client
-        return self._row.get(client.id, 0) >= client.pause.after
+    def _answer(self, answers: Answers, job: Job, done: Done | None, error: BaseException | None) -> None:
+        prompt = job.lane.type in self.prompt
+        if done is not None:
+            try:
+                self.health.notice(done)
+            except BaseException as raised:  # noqa: BLE001 - raised by whoever waits for the batch
+                error = raised
+            prompt = prompt or self.health.in_doubt(job.lane.type)
+        answers.put(job, done, error, prompt=prompt)
 
-    def _finish(self, dones: Sequence[Done]) -> list[Settled]:
+    def finish(self, dones: Sequence[Done]) -> list[Settled]:
+        """Finish worked jobs: together, but for those with a transaction of their own."""
         if not dones:
             return []
-        settled = self.store.finish(dones)
-        for one in settled:
-            # What a save made of a success.
-            if isinstance(one.verdict.outcome, Pause):
-                self._pause(one.job, one.verdict.outcome, one.verdict.cause)
-        self._hear(settled)
+        settled: list[Settled] = []
+        together = [done for done in dones if done.finish is None]
+        if together:
+            settled += self._patiently(lambda: self.store.finish(together))
+        for done in dones:
+            if done.finish is not None:
+                settled.append(self._patiently(partial(done.finish, done)))
+        self.keeper.drop([done.job for done in dones])
+        self.health.hear(settled)
         with self._lock:
-            _count(self.progress, settled)
+            self.finished += len(settled)
+            count(self.progress, settled)
         self.tracker.progress(self.progress)
+        for one in settled:
+            self.works[one.job.lane.type].settled(one)
         return settled
 
-    def _pause(self, job: Job, outcome: Pause, cause: str) -> None:
-        """Pause a client, before its job is finished: a job that goes back is available at once, and nobody may claim it."""
-        client = job.lane.client
-        with self._lock:
-            if client not in self.paused:
-                self.paused[client] = self.store.pause(
-                    client, outcome.when, cause=cause, reason=outcome.reason, set_by=self.worker
-                )
+    def release(self, jobs: Sequence[Job]) -> None:
+        """Put jobs back that were not worked; no attempt is used."""
+        if jobs:
+            self.patient(lambda: self.store.release(jobs, reason="the worker stopped before its turn"))
+            self.keeper.drop(jobs)
+            with self._lock:
+                self.released += len(jobs)
 
-    def _hear(self, settled: Sequence[Settled]) -> None:
-        """Tell the store how each client answered; it decides whether trouble adds up to a pause."""
-        answers: dict[str, list[Settled]] = {}
-        for one in settled:
-            if not isinstance(one.verdict.outcome, Pause | Snooze):
-                answers.setdefault(one.job.lane.client, []).append(one)
-        for client, ones in answers.items():
-            troubles = [one.verdict.trouble for one in ones]
-            # A client that was well and is well needs no note; this is the common case and costs nothing.
-            if not any(troubles) and client in self._well:
-                continue
-            (self._well.discard if troubles[-1] else self._well.add)(client)
-            policy = self.works[ones[0].job.lane.type].sync.client.pause
-            reason = next((_reason(one) for one in reversed(ones) if one.verdict.trouble), "")
-            pausing = self.store.hear(
-                client, troubles, after=policy.after, durations=policy.durations, reason=reason, set_by=self.worker
-            )
-            if pausing is not None:
-                self.paused[client] = pausing
-            self._row[client] = 0
+    def _patiently(self, work: Callable[[], T]) -> T:
+        found: T = self.patient(work)
+        return found
 
 
-def _name(job: Job) -> str:
-    return job.key if job.key is not None else f"job {job.id}"
+class _Batch:
+    """Jobs that were claimed together, from the threads to their finishes; strictly private."""
+
+    def __init__(self, hands: Hands, jobs: Sequence[Job]) -> None:
+        self._hands = hands
+        self._answers = Answers(len(jobs))
+        self._settled: list[Settled] = []
+        self._errors: list[BaseException] = []
+        self._left = len(jobs)
+        self._tasks = hands.begin(jobs, self._answers)
+
+    def work(self) -> list[Settled]:
+        """Finish the answers as they come; put back what a stop leaves.
+
+        Raises:
+            Exception: the first error of ours, once everything else is finished or put back as far as that goes.
+        """
+        hands = self._hands
+        while self._left:
+            arrived = self._answers.take()
+            self._left -= len(arrived)
+            _note(self._errors, partial(self._take, arrived))
+            if hands.now.is_set():
+                _note(self._errors, self._give_up)
+            elif hands.stop.is_set() or self._errors or self._has_stalled():
+                _note(self._errors, self._put_back)
+        if self._errors:
+            raise self._errors[0]
+        return self._settled
+
+    def _take(self, arrived: Sequence[Answer]) -> None:
+        self._errors += [answer.error for answer in arrived if answer.error is not None]
+        self._settled += self._hands.finish([answer.done for answer in arrived if answer.done is not None])
+        self._hands.release([answer.job for answer in arrived if answer.done is None and answer.error is None])
+
+    def _has_stalled(self) -> bool:
+        seconds = self._hands.stalled
+        return seconds is not None and self._hands.crew.has_stalled(seconds)
+
+    def _put_back(self) -> None:
+        self._hands.release(self._without(self._hands.crew.withdraw(self._tasks)))
+
+    def _give_up(self) -> None:
+        tasks = self._hands.crew.abandon(self._tasks)
+        for task in tasks:
+            if task.began:
+                # For what it does, not for what it says: a transaction that the thread has open would keep everybody waiting.
+                self._hands.works[task.item.lane.type].timed_out(task.item, 0.0)
+        self._hands.release(self._without(tasks))
+
+    def _without(self, tasks: Sequence[Task]) -> list[Job]:
+        self._left -= len(tasks)
+        self._answers.expect_less(len(tasks))
+        return [task.item for task in tasks]
 
 
-def _reason(one: Settled) -> str:
-    outcome = one.verdict.outcome
-    return outcome.message if isinstance(outcome, Failure) else ""
-
-
-def _count(progress: Progress, settled: Sequence[Settled]) -> None:
-    for one in settled:
-        outcome = one.verdict.outcome
-        if one.state == "success":
-            if isinstance(outcome, Unchanged):
-                progress.unchanged += 1
-            elif isinstance(outcome, Gone):
-                progress.gone += 1
-            else:
-                progress.succeeded += 1
-        elif one.state == "failure":
-            progress.fail(_name(one.job), _reason(one))
-        elif one.state == "queued":
-            progress.snoozed += isinstance(outcome, Snooze | Pause)
-            progress.retried += isinstance(outcome, Failure)
-
-
-def _sum_up(settled: Sequence[Settled]) -> Judged:
-    """Say in one line what a batch or an entity came to."""
-    if len(settled) == 1:
-        one = settled[0]
-        outcome = one.verdict.outcome
-        name = type(outcome).__name__.lower()
-        text = getattr(outcome, "message", "") or getattr(outcome, "reason", "")
-        return Judged(one.state != "failure", f"{name}: {text}" if text else name)
-    counted = Progress()
-    _count(counted, settled)
-    parts = [
-        f"{number} {word}"
-        for number, word in (
-            (counted.succeeded, "succeeded"),
-            (counted.unchanged, "unchanged"),
-            (counted.gone, "gone"),
-            (counted.failed, "failed"),
-            (counted.retried, "to be retried"),
-            (counted.snoozed, "snoozed"),
-        )
-        if number
-    ]
-    return Judged(counted.failed == 0, ", ".join(parts) or "released")
+def _note(errors: list[BaseException], work: Callable[[], object]) -> None:
+    """Do it, and keep what it raises for later: the rest of a batch is still to be looked after."""
+    try:
+        work()
+    except Exception as error:  # noqa: BLE001 - raised at the end of the batch
+        errors.append(error)

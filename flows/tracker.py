@@ -106,6 +106,28 @@ class SilentTracker:
         """Do nothing."""
 
 
+class Waking:
+    """A tracker that also wakes somebody after each page and each finish.
+
+    Args:
+        tracker: who watches.
+        wake: called from the engine's threads; must be quick.
+    """
+
+    def __init__(self, tracker: Tracker, wake: Callable[[], None]) -> None:
+        self._tracker = tracker
+        self._wake = wake
+        self.shows_entities = tracker.shows_entities
+        self.page = tracker.page
+        self.entity = tracker.entity
+        self.batch = tracker.batch
+
+    def progress(self, progress: Progress) -> None:
+        """Wake, and pass the numbers on."""
+        self._wake()
+        self._tracker.progress(progress)
+
+
 def label(keys: list[str]) -> str:
     """Name a batch by its first and last key: `100 entities, aaa … abz`."""
     if len(keys) == 1:

@@ -2,13 +2,14 @@
 
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from clients import AuthRefusedError, ClientError, GoneError, RateLimitedError, TransientError
 from flows.mask import Mask
 from flows.policy import PausePolicy
 from jobs.job import Verdict
-from jobs.outcome import Failure, Gone, Outcome, Pause, Success
+from jobs.outcome import Failure, Gone, Outcome, Pause, Snooze, Success
 
 T = TypeVar("T")
 
@@ -60,6 +61,17 @@ def verdict_of(value: Any) -> Verdict:
     if isinstance(value, Verdict):
         return value
     return Verdict(value if isinstance(value, OUTCOMES) else Success())
+
+
+def masked(verdict: Verdict, mask: Mask) -> Verdict:
+    """Return the verdict without secrets in what somebody's code says in an outcome of its own."""
+    match verdict.outcome:
+        case (Success(text) | Failure(text)) as outcome if text:
+            return verdict._replace(outcome=replace(outcome, message=mask(str(text))))
+        case (Snooze(reason=text) | Pause(reason=text)) as outcome if text:
+            return verdict._replace(outcome=replace(outcome, reason=mask(str(text))))
+        case _:
+            return verdict
 
 
 def _describe(error: Exception) -> str:

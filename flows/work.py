@@ -3,42 +3,40 @@
 import logging
 import threading
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+from sqlalchemy.exc import SQLAlchemyError
+
+from flows.bounds import Bounds
 from flows.claimer import Claimer
-from flows.connection import Connections
-from flows.declaration import Sync
-from flows.entity import EntityWork
-from flows.errors import SettingsError, UnknownName
-from flows.gone import GoneGuard
-from flows.hands import Hands
+from flows.crew import Crew
+from flows.duty import duty, works
+from flows.enqueue import using
+from flows.hands import Hands, Work
 from flows.lease import LeaseKeeper
-from flows.mask import Mask
+from flows.maintain import tidy
+from flows.patience import ONE_SHOT, Patience
 from flows.registry import Registry
-from flows.settings import client_settings
-from flows.tracker import Progress, SilentTracker, Tracker
-from jobs.job import Lane
+from flows.shift import Shift
+from flows.tracker import Progress, SilentTracker, Tracker, Waking
+from jobs import JobsError
+from jobs.job import Job
+from jobs.poison import Poisoned
 from jobs.store import JobStore
+from jobs.wake import Wakes
 from jobs.worker import this_worker
 
 log = logging.getLogger("syncs.work")
 
-IDLE = 0.5
-"""Seconds between two looks at idle queues."""
-
-LEASE = 60.0
-"""Seconds; the lease of a queue without a declaration."""
-
-BATCH = 100
-"""Jobs in one claim at most."""
+STALLED = 5.0
+"""Seconds in which no thread got free, after which jobs that were claimed ahead go back: another worker may have threads."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkResult:
-    """What a worker did."""
+    """What a worker did. `processed` counts attempts: also those that failed, wait for a retry, or went on to a phase."""
 
     processed: int
     succeeded: int
@@ -51,95 +49,94 @@ def work(
     registry: Registry,
     *,
     queues: Sequence[str] = (),
+    types: Sequence[str] = (),
+    phases: Sequence[str] = (),
     time_limit: float | None = None,
     max_jobs: int | None = None,
     until_empty: bool = False,
     concurrency: int | None = None,
+    at_once: Mapping[str, int] | None = None,
+    grace: float | None = None,
+    memory_limit: float | None = None,
+    by_queue: bool = False,
     tracker: Tracker | None = None,
     stop: threading.Event | None = None,
     now: threading.Event | None = None,
 ) -> WorkResult:
     """Work queues off.
 
+    Without a bound it goes on until it is stopped: idle it waits for jobs, and for a database that is away. A job whose type
+    has a `timeout` ends with it, and the worker lives on (DS-07); one that hangs without keeps its lease and its thread.
+
     Args:
         store: where the jobs are.
         registry: what is declared; jobs of other types stay where they are.
         queues: only these; none means all that are declared.
-        time_limit: seconds after which no further job is taken; `None` or 0 means none.
+        types: only these syncs and job types; none means all.
+        phases: only these phases, of the job types that have them; none means everything (DS-12).
+        time_limit: seconds after which no further job is begun; `None` or 0 means none.
         max_jobs: take at most so many.
         until_empty: end when nothing is due, in place of waiting.
-        concurrency: jobs at once; by default the largest of the syncs'.
+        concurrency: jobs at once; by default the largest number of the types'.
+        at_once: jobs at once on this worker, by type or by `type:phase` (DS-12).
+        grace: seconds after a stop until the jobs in hand go back; `None` waits for them.
+        memory_limit: megabytes after which it ends, to be started anew (E-67).
+        by_queue: also leave each declared queue after its own `time_limit`, so that a scheduled worker comes to all of them.
         tracker: who watches.
-        stop: set it to take no further job and finish those in hand.
-        now: set it to release what is in hand and not begun.
+        stop: set it to begin no further job and finish those in hand.
+        now: set it to put back the jobs in hand; it is set here when the grace is over.
 
     Raises:
-        UnknownName: a queue that nothing declared uses.
+        UnknownName: a queue, type or phase that nothing declares.
         SettingsError: no client of these queues has the settings it needs.
+        DatabaseLost: the database was away for half a minute, and `until_empty` asks for an end.
     """
-    started = time.monotonic()
+    chosen = duty(registry, queues=queues, types=types, phases=phases, concurrency=concurrency, at_once=at_once)
+    bounds = Bounds(time_limit, max_jobs, until_empty, grace, memory_limit, by_queue)
     stop, now = stop or threading.Event(), now or threading.Event()
-    syncs = _syncs(registry, queues)
-    threads = concurrency or max((sync.concurrency for sync in syncs), default=1)
-    progress, worker, taken = Progress(), this_worker(), 0
+    started, progress = time.monotonic(), Progress()
+    patience = Patience(ONE_SHOT if until_empty else None, stop=stop, now=now)
     with ExitStack() as stack:
-        works = _works(stack, store, syncs)
-        lanes = [Lane(sync.queue_id, sync.client.id, sync.id) for sync in syncs if sync.id in works]
-        served = {lane.queue: registry.queue(lane.queue) for lane in lanes}
-        for queue in served.values():
-            store.serve(queue)
-        # One lease serves all: the shortest that was declared.
-        lease = min((queue.lease for queue in served.values()), default=LEASE)
-        keeper = stack.enter_context(LeaseKeeper(store, lease=lease))
-        pool = stack.enter_context(ThreadPoolExecutor(threads, thread_name_prefix="syncs-fetch"))
-        hands = Hands(store, works, pool, threads, keeper, tracker or SilentTracker(), progress, worker, now)
+        stack.enter_context(using(store, registry))
+        for queue in chosen.queues.values():
+            patience(lambda queue=queue: store.serve(queue, declared=queue.id in chosen.declared))  # type: ignore[misc]
+        wakes = stack.enter_context(Wakes(store.db))
+        keeper = stack.enter_context(LeaseKeeper(store, lease=chosen.lease))
+        crew = stack.enter_context(Crew(chosen.threads, limits=chosen.limits, on_free=wakes.poke))
+        steps = stack.enter_context(Crew(chosen.threads, name="syncs-step"))
+        halt = threading.Event()
+
+        def goes_on(_: Job) -> bool:
+            return not (halt.is_set() or stop.is_set() or now.is_set())
+
+        made = works(stack, store, chosen, is_lost=keeper.is_lost, goes_on=goes_on, restart=crew.restart)
+        hands = Hands(
+            store, made, crew, steps, keeper, Waking(tracker or SilentTracker(), wakes.poke), progress, this_worker(), halt,
+            now=now, patient=patience, prompt=chosen.prompt, stalled=STALLED,
+        )  # fmt: skip
+        lanes = [lane for lane in chosen.lanes if lane.type in made]
         claimer = Claimer(
-            store, lanes, worker=worker, lease=lease, on_poison=lambda one: progress.fail(one.key or f"job {one.id}", one.message)
+            store, lanes, worker=hands.worker, lease=chosen.lease, on_poison=lambda one: _poisoned(one, made, progress)
         )
-        while not stop.is_set() and not now.is_set():
-            if time_limit and time.monotonic() - started >= time_limit:
-                break
-            n = BATCH if max_jobs is None else min(BATCH, max_jobs - taken)
-            jobs, _ = claimer.claim(n)
-            if jobs:
-                taken += len(jobs)
-                hands.batch(jobs)
-                claimer.worked(jobs)
-            elif until_empty or n <= 0:
-                break
-            else:
-                stop.wait(IDLE)
-            # A pause is a row that the claim reads; this worker need not remember it.
-            hands.paused.clear()
-    return WorkResult(taken, progress.succeeded + progress.unchanged + progress.gone, progress.failed, time.monotonic() - started)
+        Shift(
+            store, chosen, lanes, hands, crew, claimer, wakes, bounds, patience, stop=stop, now=now,
+            tidy=lambda: _tidy(store, halt),
+        ).run()  # fmt: skip
+    return WorkResult(
+        hands.finished, progress.succeeded + progress.unchanged + progress.gone, progress.failed, time.monotonic() - started
+    )
 
 
-def _syncs(registry: Registry, queues: Sequence[str]) -> list[Sync]:
-    known = {sync.queue_id for sync in registry.syncs.values()}
-    for queue in queues:
-        if queue not in known:
-            raise UnknownName(f"no queue {queue!r}; declared ones are: {', '.join(sorted(known)) or 'none'}")
-    return [sync for sync in registry.syncs.values() if not queues or sync.queue_id in queues]
+def _poisoned(one: Poisoned, works: Mapping[str, Work], progress: Progress) -> None:
+    progress.fail(one.key or f"job {one.id}", one.message)
+    told = getattr(works.get(one.type), "poisoned", None)
+    if told is not None:
+        told(one)
 
 
-def _works(stack: ExitStack, store: JobStore, syncs: Sequence[Sync]) -> dict[str, EntityWork]:
-    """Make what the syncs need; a client without its settings keeps only its own jobs waiting."""
-    works: dict[str, EntityWork] = {}
-    missing: dict[str, SettingsError] = {}
-    opened: dict[str, tuple[Connections, Mask]] = {}
-    for sync in syncs:
-        client = sync.client
-        if client.id not in opened and client.id not in missing:
-            try:
-                settings = client_settings(client)
-            except SettingsError as error:
-                missing[client.id] = error
-                log.warning("%s; its jobs wait", error)
-            else:
-                opened[client.id] = stack.enter_context(Connections(client, settings)), Mask(settings)
-        if client.id in opened:
-            connections, mask = opened[client.id]
-            works[sync.id] = EntityWork(sync, connections.get, mask, GoneGuard(sync, store), connections.drop)
-    if missing and not works:
-        raise next(iter(missing.values()))
-    return works
+def _tidy(store: JobStore, halt: threading.Event) -> None:
+    try:
+        tidy(store, stop=halt.is_set)
+    except (SQLAlchemyError, JobsError) as error:
+        # Whoever is next does it.
+        log.warning("not tidied: %s", type(error).__name__)

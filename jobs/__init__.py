@@ -8,11 +8,17 @@ from typing import TYPE_CHECKING, Any
 from jobs.errors import (
     DatabaseUnavailable,
     DatabaseUrlError,
+    DuplicateJob,
+    FilterError,
+    ForeignSession,
     JobNotFound,
     JobsError,
+    LockHeld,
+    LockLost,
     LostLease,
     NaiveTime,
     PayloadError,
+    ScheduleError,
     SchemaError,
     SchemaMissing,
     SchemaOutdated,
@@ -24,20 +30,27 @@ from jobs.retry import Retry
 
 if TYPE_CHECKING:
     from jobs.database import Database
+    from jobs.duplicate import Enqueued
     from jobs.store import JobStore
 
-_LAZY = {"Database": "jobs.database", "JobStore": "jobs.store"}
+_LAZY = {"Database": "jobs.database", "Enqueued": "jobs.duplicate", "JobStore": "jobs.store"}
 
 __all__ = [
     "Database",
     "DatabaseUnavailable",
     "DatabaseUrlError",
+    "DuplicateJob",
+    "Enqueued",
     "Failure",
+    "FilterError",
+    "ForeignSession",
     "Gone",
     "JobNotFound",
     "JobStore",
     "JobsError",
     "KeepPolicy",
+    "LockHeld",
+    "LockLost",
     "LostLease",
     "NaiveTime",
     "Outcome",
@@ -46,6 +59,7 @@ __all__ = [
     "Queue",
     "Rate",
     "Retry",
+    "ScheduleError",
     "SchemaError",
     "SchemaMissing",
     "SchemaOutdated",

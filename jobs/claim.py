@@ -1,144 +1,63 @@
-"""Taking jobs: claim, rescue, renew, release. Decides nothing about outcomes."""
+"""Claiming: which lanes give how many jobs, within the limits of their queues. Decides nothing about outcomes."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
-from sqlalchemy import ColumnElement, Connection, bindparam, exists, literal_column, or_, select, update
+from sqlalchemy import Connection
 
-from jobs import transition
+from jobs.budget import NONE, Budget, Budgets, Limits
 from jobs.contention import again
 from jobs.database import Database
-from jobs.job import Job, Lane, Move
-from jobs.models import FAILURE, SUPERSEDED, job, pause
-from jobs.models import QUEUED as QUEUED_STATE
-from jobs.poison import Poisoned, Poisons
-from jobs.rows import Rows
-from jobs.settle import PROCESSING, QUEUED, Settlement, held
-from jobs.worker import is_gone
+from jobs.heads import HIGHEST, LOWEST, Heads
+from jobs.job import Job, Lane
+from jobs.rescue import OnPoison, Rescues, tell
+from jobs.take import By, Takes
+from jobs.turns import AGED_SHARE, AGEING, Turns, aged
 
-RESCUE_EVERY = 1.0
-"""Seconds between two looks of one process for expired leases in a queue."""
+__all__ = ["AGEING", "LANES", "LOOK_EVERY", "RESCUE_EVERY", "Claims", "OnPoison"]
 
-RESCUE_BATCH = 500
-"""Rescues in one claim at most, so that a claim stays short after a disaster (M4)."""
+LOOK_EVERY = 1.0
+"""Seconds between two looks of one process at a queue: for expired leases, changed limits, and who has waited too long."""
 
+RESCUE_EVERY = LOOK_EVERY
 
-OnPoison = Callable[[Poisoned], None]
-"""Told of each job that ended as poison."""
+LANES = 8
+"""Lanes that share a claim at most; the others come first in the next one."""
+
+ROUNDS = 16
+"""Priorities that one claim goes down at most, where several lanes have many; the next claim goes on."""
 
 
 class Claims:
-    """Claims of one database. Any number of threads and processes may call it."""
+    """Claims of one database. Any number of threads and processes may call it.
 
-    def __init__(self, db: Database, settlement: Settlement, *, max_rescues: int) -> None:
+    Args:
+        db: the database.
+        rescues: what takes back the jobs of dead workers on the way.
+        ageing: seconds of waiting that count as a step of priority.
+        look_every: seconds between two looks at a queue.
+    """
+
+    def __init__(self, db: Database, rescues: Rescues, *, ageing: float = AGEING, look_every: float = LOOK_EVERY) -> None:
         self._db = db
-        self._settlement = settlement
-        self._max_rescues = max_rescues
-        self._rescued_at: dict[str, float] = {}
-        self._claim = {suspects: self._claim_statement(suspects) for suspects in (False, True)}
-        self._head = self._head_statement()
-        self._renewed = renewed = Rows(db, {"id": "id", "claim_no": "int"})
-        self._renew = self._renew_statement(renewed)
-        self._poisons = Poisons(db)
-        self._gave_way = Rows(db, {"id": "id"})
-        self._inherit = self._inherit_statement()
-        self._workers = select(job.c.worker).distinct().where(job.c.state == PROCESSING, job.c.queue == bindparam("queue"))
-        self._expired = (
-            select(
-                job.c.id,
-                job.c.claim_no,
-                job.c.fingerprint,
-                job.c.rescues,
-                job.c.worker,
-                job.c.type,
-                job.c.key,
-                job.c.payload,
-                job.c.generation,
-                job.c.phase,
-                job.c.client,
-                job.c.attempts,
-            )
-            .where(
-                job.c.state == PROCESSING,
-                job.c.queue == bindparam("queue"),
-                or_(job.c.lease_until < db.now, job.c.worker.in_(bindparam("gone", expanding=True))),
-            )
-            .order_by(job.c.id)
-            .limit(RESCUE_BATCH)
-            .with_for_update(skip_locked=True)
-        )
+        self._rescues = rescues
+        self._ageing = ageing
+        self._look_every = look_every
+        self._budgets = Budgets(db)
+        self._heads = Heads(db)
+        self._takes = Takes(db)
+        self._turns = Turns()
+        self._limits: dict[str, Limits] = {}
+        self._looked_at: dict[str, float] = {}
+        self._aged_at: dict[str, float] = {}
 
-    def _inherit_statement(self) -> Any:
-        """Hand a rescued job's count on to the twin that it gave way to: else poison that is listed again would never end."""
-        old = job.alias("old")
-        return (
-            update(job)
-            .where(old.c.id == self._gave_way.id, job.c.id == old.c.superseded_by, job.c.rescues < old.c.rescues)
-            .values(rescues=old.c.rescues)
-        )
+    def forget(self, queue: str) -> None:
+        """Read the limits of a queue again before the next claim from it."""
+        self._looked_at.pop(queue, None)
 
-    def _waiting(self) -> list[ColumnElement[bool]]:
-        db = self._db
-        is_paused = exists(literal_column("1")).where(
-            pause.c.client == bindparam("of_client"),
-            pause.c.ended_at.is_(None),
-            or_(pause.c.until.is_(None), pause.c.until > db.now),
-        )
-        return [
-            job.c.state == QUEUED,
-            job.c.queue == bindparam("in_queue"),
-            job.c.client == bindparam("of_client"),
-            job.c.type == bindparam("of_type"),
-            job.c.phase == bindparam("of_phase"),
-            job.c.available_at <= db.now,
-            ~is_paused,
-        ]
-
-    def _claim_statement(self, suspects: bool) -> Any:
-        db = self._db
-        ready = (
-            select(job.c.id)
-            .where(*self._waiting(), job.c.rescues > 0 if suspects else job.c.rescues == 0)
-            .order_by(job.c.priority.desc(), job.c.available_at, job.c.id)
-            .limit(bindparam("n"))
-            .with_for_update(skip_locked=True)
-            .cte("ready")
-            # Without the fence the planner may run the LIMIT again for each row and claim more than n (Oban's comment).
-            .prefix_with("MATERIALIZED", dialect="postgresql")
-        )
-        return (
-            update(job)
-            .where(job.c.id.in_(select(ready.c.id)))
-            .values(
-                state="processing",
-                claim_no=job.c.claim_no + 1,
-                worker=bindparam("by"),
-                started_at=db.now,
-                lease_until=db.from_now("lease"),
-            )
-            .returning(
-                job.c.priority, literal_column("available_at"), job.c.id, job.c.key, job.c.fingerprint, job.c.payload,
-                job.c.generation, job.c.claim_no, job.c.attempts, job.c.retries, job.c.rescues,
-                job.c.checkpoint,
-            )
-        )  # fmt: skip
-
-    def _renew_statement(self, claims: Rows) -> Any:
-        extend = update(job).values(lease_until=self._db.from_now("lease"))
-        if self._db.dialect == "sqlite":
-            return extend.where(held(claims)).returning(job.c.id)
-        # A renewal waits for nobody, so that it cannot wait crosswise with the finish of the same rows. What another transaction
-        # has in hand counts as held: it is being finished here, or rescued, which the next renewal tells.
-        found = select(job.c.id).join_from(claims.table, job, held(claims))
-        free = found.with_for_update(of=job, skip_locked=True).cte("free").prefix_with("MATERIALIZED")
-        extended = extend.where(job.c.id.in_(select(free.c.id))).returning(job.c.id).cte("extended")
-        return found.add_cte(extended)
-
-    def _head_statement(self) -> Any:
-        return (
-            select(job.c.priority).where(*self._waiting()).order_by(job.c.priority.desc(), job.c.available_at, job.c.id).limit(1)
-        )
+    def wait_hint(self, queues: Iterable[str]) -> float | None:
+        """Say when a queue that has used up its rate may start something again, see `Budgets.wait_hint`."""
+        return self._budgets.wait_hint(queues)
 
     @again
     def claim(
@@ -147,8 +66,15 @@ class Claims:
     ) -> list[Job]:  # fmt: skip
         """Take up to `n` jobs that are due, and rescue expired ones on the way (law 4).
 
-        Among lanes the highest priority goes first; lanes of equal priority share the claim, so that a long lane does
-        not hide a short one. Jobs of a paused client stay where they are (law 5).
+        Among lanes the highest priority goes first, and no job of one lane before a more urgent one of another. Lanes of
+        equal priority share the claim and take turns, clients first, so that a long lane does not hide a short one. Priority
+        does not starve either: what has waited so long that its age outweighs its priority (`AGEING`) gets a fourth of the
+        places, looked for once a second (M9). Jobs of a paused client stay where they are (law 5). Jobs of one serial key
+        are claimed one at a time, in the order of their ids; a delayed one holds back the later ones.
+
+        A queue with limits gives no more than they leave, over all workers (`jobs.budget`): `[]` may mean that nothing is
+        due or that nothing may start, see `wait_hint`. A limit holds from the commit that declares it; what was claimed
+        before counts, and is not taken back.
 
         Args:
             lanes: what the caller can work.
@@ -160,146 +86,151 @@ class Claims:
             on_poison: told of jobs that ended because they keep killing their workers, once that is committed.
 
         Returns:
-            Claimed jobs, urgent first, then due first, then first come.
+            Claimed jobs. Those of one lane are in order: urgent first, then due first, then first come.
         """
-        if n < 1:
+        if n < 1 or not lanes:
             return []
-        due = self._due_for_rescue({lane.queue for lane in lanes})
-        with self._db.write(single=not due and len(lanes) == 1) as connection:
-            _, poisoned = self._rescue(connection, due)
-            jobs = self._claim_lanes(connection, lanes, n, worker, lease, suspects)
-        _tell(poisoned, on_poison)
-        return jobs
+        by, queues = By(worker, lease, suspects), sorted({lane.queue for lane in lanes})
+        due, ageing = self._due(queues, self._looked_at), self._due_for_ageing(queues, suspects)
+        if not due and not ageing and len(lanes) == 1 and self._limits.get(queues[0]) == NONE:
+            with self._db.write(single=True) as connection:
+                jobs = self._takes.take(connection, lanes[0], n, by)
+            self._turns.went(len(jobs))
+            return jobs
+        with self._db.write() as connection:
+            for queue in due:
+                self._limits[queue] = self._budgets.look(connection, queue)
+            limits = self._lock(connection, queues)
+            _, poisoned = self._rescues.within(connection, due)
+            budgets = [self._budgets.count(connection, queue, limit) for queue, limit in limits.items()]
+            claiming = _Claiming(connection, self._takes, by, n, self._limits, budgets)
+            claiming.fit(queues)
+            if ageing:
+                self._take_aged(claiming, [lane for lane in lanes if lane.queue in ageing])
+            self._take_urgent(claiming, lanes)
+            for budget in budgets:
+                self._budgets.close(connection, budget, prune=budget.queue in due)
+        tell(poisoned, on_poison)
+        return claiming.jobs
 
-    def _claim_lanes(
-        self, connection: Connection, lanes: Sequence[Lane], n: int, worker: str, lease: float, suspects: bool
-    ) -> list[Job]:
-        if len(lanes) == 1:
-            return self._claim_lane(connection, lanes[0], n, worker, lease, suspects)
-        jobs: list[Job] = []
-        for tier in self._tiers(connection, lanes):
-            for left, lane in zip(range(len(tier), 0, -1), tier, strict=True):
-                share = -(-(n - len(jobs)) // left)
-                if share > 0:
-                    jobs += self._claim_lane(connection, lane, share, worker, lease, suspects)
-            if len(jobs) >= n:
+    def _lock(self, connection: Connection, queues: Sequence[str]) -> dict[str, Limits]:
+        """Lock the queues that have limits, in order, before any job is locked."""
+        limits: dict[str, Limits] = {}
+        for queue in queues:
+            known = self._limits.get(queue, NONE)
+            if known.are_limits:
+                limits[queue] = self._budgets.lock(connection, queue)
+                self._limits[queue] = limits[queue]._replace(has_serial=known.has_serial)
+        return limits
+
+    def _take_aged(self, claiming: "_Claiming", lanes: Sequence[Lane]) -> None:
+        lanes = [lane for lane in lanes if claiming.room(lane) > 0]
+        levels = self._heads.levels(claiming.connection, lanes) if lanes else []
+        share = -(-claiming.left // AGED_SHARE)
+        # The first ones may be out of turn by their serial keys.
+        for level in aged(levels, self._ageing)[:3]:
+            jobs = claiming.take(level.lane, share, level.priority, level.priority)
+            if jobs:
+                self._turns.went(0, aged=len(jobs))
                 break
-        return jobs
 
-    def _tiers(self, connection: Connection, lanes: Sequence[Lane]) -> list[list[Lane]]:
-        """Group the lanes that have work by the priority of their first job, highest first."""
-        tiers: dict[int, list[Lane]] = {}
-        for lane in lanes:
-            priority = connection.execute(self._head, lane.parameters()).scalar()
-            if priority is not None:
-                tiers.setdefault(priority, []).append(lane)
-        return [tiers[priority] for priority in sorted(tiers, reverse=True)]
+    def _take_urgent(self, claiming: "_Claiming", lanes: Sequence[Lane]) -> None:
+        before = len(claiming.jobs)
+        if len(lanes) == 1:
+            claiming.take(lanes[0], claiming.left)
+        else:
+            self._take_by_priority(claiming, lanes)
+            self._turns.served(dict.fromkeys(job.lane for job in claiming.jobs[before:]))
+        self._turns.went(len(claiming.jobs) - before)
 
-    def _claim_lane(self, connection: Connection, lane: Lane, n: int, worker: str, lease: float, suspects: bool) -> list[Job]:
-        rows = connection.execute(self._claim[suspects], {**lane.parameters(), "n": n, "by": worker, "lease": lease}).all()
-        # RETURNING promises no order.
-        rows = sorted(rows, key=_order)
-        return [Job(row[2], lane, *row[3:]) for row in rows]
+    def _take_by_priority(self, claiming: "_Claiming", lanes: Sequence[Lane]) -> None:
+        suspects = claiming.by.suspects
+        firsts = self._heads.firsts(claiming.connection, lanes, suspects=suspects) if claiming.left else {}
+        for _ in range(ROUNDS):
+            firsts = {lane: priority for lane, priority in firsts.items() if claiming.room(lane) > 0}
+            if not firsts:
+                return
+            top = max(firsts.values())
+            tier = self._turns.order(lane for lane, priority in firsts.items() if priority == top)
+            lower = max((priority for priority in firsts.values() if priority < top), default=LOWEST - 1)
+            # Alone, a lane may go down to where another one begins.
+            at_least = top if len(tier) > 1 else lower + 1
+            short = self._share(claiming, tier, at_least)
+            if at_least > LOWEST and short and claiming.left:
+                below = self._heads.firsts(claiming.connection, short, suspects=suspects, at_most=at_least - 1)
+            else:
+                below = {}
+            firsts = {lane: priority for lane, priority in firsts.items() if lane not in tier} | below
 
-    def _due_for_rescue(self, queues: Iterable[str]) -> list[str]:
+    @staticmethod
+    def _share(claiming: "_Claiming", tier: list[Lane], at_least: int) -> list[Lane]:
+        """Take jobs of at least this priority from lanes in turn; return the lanes that have no more of them."""
+        short: list[Lane] = []
+        while tier and claiming.left:
+            more: list[Lane] = []
+            for position, lane in enumerate(tier):
+                share = min(-(-claiming.left // min(len(tier) - position, LANES)), claiming.room(lane))
+                if share > 0:
+                    jobs = claiming.take(lane, share, at_least)
+                    (short if len(jobs) < share else more).append(lane)
+            tier = more
+        return short
+
+    def _due(self, queues: Iterable[str], at: dict[str, float]) -> list[str]:
         now = time.monotonic()
-        due = [queue for queue in queues if now - self._rescued_at.get(queue, -RESCUE_EVERY) >= RESCUE_EVERY]
-        self._rescued_at.update(dict.fromkeys(due, now))
+        due = [queue for queue in queues if now - at.get(queue, -self._look_every) >= self._look_every]
+        at.update(dict.fromkeys(due, now))
         return due
 
-    @again
-    def rescue(self, queues: Iterable[str], *, on_poison: OnPoison | None = None) -> int:
-        """Take back jobs whose lease has ended or whose process on this host is known to be gone.
-
-        Args:
-            queues: where to look.
-            on_poison: as for `claim`.
-
-        Returns:
-            How many went back, gave way to a twin, or ended as poison.
-        """
-        with self._db.write() as connection:
-            count, poisoned = self._rescue(connection, queues)
-        _tell(poisoned, on_poison)
-        return count
-
-    def _rescue(self, connection: Connection, queues: Iterable[str]) -> tuple[int, list[Poisoned]]:
-        count = 0
-        poisoned: list[Poisoned] = []
-        for queue in sorted(queues):
-            workers = connection.execute(self._workers, {"queue": queue}).scalars().all()
-            gone = [worker for worker in workers if worker is not None and is_gone(worker)]
-            expired = connection.execute(self._expired, {"queue": queue, "gone": gone}).all()
-            moves: list[Move] = [
-                transition.rescued(
-                    row.id,
-                    row.claim_no,
-                    row.fingerprint,
-                    row.rescues,
-                    worker=row.worker,
-                    max_rescues=self._max_rescues,
-                    phase=row.phase,
-                )
-                for row in expired
-            ]
-            states = self._settlement.settle(connection, moves)
-            count += len(states)
-            superseded = [(job_id,) for job_id, state in states.items() if state == SUPERSEDED]
-            if superseded:
-                connection.execute(self._inherit, self._gave_way.bind(superseded))
-            ended = [
-                _poisoned(queue, row, move)
-                for row, move in zip(expired, moves, strict=True)
-                if move.state == FAILURE and row.id in states
-            ]
-            if ended:
-                self._poisons.end(connection, ended)
-            poisoned += ended
-        return count, poisoned
-
-    @again
-    def renew(self, claims: Sequence[tuple[int, int]], *, lease: float) -> set[int]:
-        """Extend leases, in one statement.
-
-        Args:
-            claims: pairs of job id and claim number.
-            lease: seconds from now.
-
-        Returns:
-            The ids that are still held; the others are lost, and their work must stop.
-        """
-        if not claims:
-            return set()
-        with self._db.write(single=True) as connection:
-            found = connection.execute(self._renew, {**self._renewed.bind(sorted(claims)), "lease": lease})
-            return set(found.scalars())
-
-    @again
-    def release(self, jobs: Sequence[Job], *, reason: str) -> int:
-        """Put unworked jobs back: available at once, no attempt used. Fenced like every other write.
-
-        Returns:
-            How many were still held.
-        """
-        moves = [
-            Move(one.id, one.claim_no, one.fingerprint, QUEUED_STATE, "released", reason, phase=one.lane.phase) for one in jobs
-        ]
-        with self._db.write() as connection:
-            return len(self._settlement.settle(connection, moves))
+    def _due_for_ageing(self, queues: Iterable[str], suspects: bool) -> list[str]:
+        # On a clock of its own: looks for suspects come once a second too, and would take every one of these.
+        return [] if suspects or not self._turns.may_age else self._due(queues, self._aged_at)
 
 
-def _poisoned(queue: str, row: Any, move: Move) -> Poisoned:
-    return Poisoned(
-        row.id, queue, row.client, row.type, row.phase, row.key, row.fingerprint, row.payload, row.generation, row.attempts,
-        move.message,
-    )  # fmt: skip
+class _Claiming:
+    """One claim under way: what was taken, and how many more may be."""
 
+    def __init__(
+        self, connection: Connection, takes: Takes, by: By, n: int, limits: dict[str, Limits], budgets: Sequence[Budget]
+    ) -> None:
+        self.connection = connection
+        self.by = by
+        self.jobs: list[Job] = []
+        self.left = n
+        self._takes = takes
+        self._limits = limits
+        self._budgets = {budget.queue: budget for budget in budgets}
 
-def _tell(poisoned: list[Poisoned], on_poison: OnPoison | None) -> None:
-    if on_poison is not None:
-        for one in poisoned:
-            on_poison(one)
+    def fit(self, queues: Sequence[str]) -> None:
+        """Ask for no more than all queues together can give, so that lanes share that."""
+        rooms = [budget.room for budget in self._budgets.values()]
+        if len(rooms) == len(queues):
+            known = [room for room in rooms if room is not None]
+            if len(known) == len(rooms):
+                self.left = min(self.left, sum(known))
 
+    def room(self, lane: Lane) -> int:
+        """How many jobs of this lane may be taken yet."""
+        budget = self._budgets.get(lane.queue)
+        room = None if budget is None else budget.room
+        return self.left if room is None else min(self.left, room)
 
-def _order(row: Any) -> tuple[int, Any, int]:
-    return -row[0], row[1], row[2]
+    def take(self, lane: Lane, n: int, at_least: int = LOWEST, at_most: int = HIGHEST) -> list[Job]:
+        """Take jobs of these priorities from a lane."""
+        n = min(n, self.room(lane))
+        if n < 1:
+            return []
+        budget = self._budgets.get(lane.queue)
+        has_serial = self._limits.get(lane.queue, NONE).has_serial
+        if has_serial or (at_least, at_most) != (LOWEST, HIGHEST):
+            jobs = self._takes.take_between(
+                self.connection, lane, n, self.by,
+                at_least=at_least, at_most=at_most, has_budget=budget is not None, has_serial=has_serial,
+            )  # fmt: skip
+        else:
+            jobs = self._takes.take(self.connection, lane, n, self.by, has_budget=budget is not None)
+        self.left -= len(jobs)
+        if budget is not None:
+            budget.taken += len(jobs)
+        self.jobs += jobs
+        return jobs

@@ -17,13 +17,15 @@ TRIES = 10
 # PostgreSQL, Appendix A: serialization_failure, deadlock_detected. Both say "try again"; nothing was written.
 _SQLSTATES = ("40001", "40P01")
 # A job went back to `queued` in the moment that another transaction queued its twin: on the next try it gives way (M2).
-_TWIN = ("job_twin", "job.queue, job.fingerprint")
+_TWIN = ("job_twin", "job.fingerprint, job.queue")
+# Another job of the serial key went into processing after this claim had looked: on the next try it is seen (M11).
+_ALONE = ("job_alone", "job.queue, job.serial_key")
 
 
 def is_contention(error: DBAPIError) -> bool:
     """Tell whether the same transaction may succeed when it is done again."""
     if isinstance(error, IntegrityError):
-        return any(name in str(error.orig) for name in _TWIN)
+        return any(name in str(error.orig) for name in (*_TWIN, *_ALONE))
     return isinstance(error, OperationalError) and getattr(error.orig, "sqlstate", None) in _SQLSTATES
 
 

@@ -1,6 +1,6 @@
 """Finishing a batch of jobs: saves, ledger and job states in one fenced transaction (law 3)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, and_, case, func, select, update
@@ -10,9 +10,10 @@ from sqlmodel import Session
 from jobs import transition
 from jobs.contention import again
 from jobs.database import Database
-from jobs.job import Done, Settled
+from jobs.job import Done, Move, Settled
 from jobs.models import job, record
 from jobs.outcome import Failure, Gone, Success, Unchanged
+from jobs.prepared import Prepared
 from jobs.rows import Rows
 from jobs.settle import Settlement, held
 
@@ -32,9 +33,9 @@ class Finishes:
         self._db = db
         self._settlement = settlement
         self._claims = claims = Rows(db, {"id": "id", "claim_no": "int"})
-        self._held = select(job.c.id).join_from(claims.table, job, held(claims)).with_for_update(of=job)
+        self._held = Prepared(select(job.c.id).join_from(claims.table, job, held(claims)).with_for_update(of=job))
         self._keys = keys = Rows(db, {"sync": "text", "key": "text"})
-        self._known = (
+        self._known = Prepared(
             select(
                 record.c.sync, record.c.key, record.c.content_hash, record.c.job_id,
                 and_(record.c.deleted_at.is_(None), record.c.synced_at.is_not(None)).label("in_sync"),
@@ -55,9 +56,9 @@ class Finishes:
                 "job": "id",
             },
         )
-        self._save = self._save_statement()
+        self._save = Prepared(self._save_statement())
         self._seen = seen = Rows(db, {"sync": "text", "key": "text", "version": "text", "generation": "int", "job": "id"})
-        self._touch = (
+        self._touch = Prepared(
             update(record)
             .where(record.c.sync == seen.sync, record.c.key == seen.key)
             .values(
@@ -66,13 +67,13 @@ class Finishes:
             )
         )  # fmt: skip
         self._gone = gone = Rows(db, {"sync": "text", "key": "text", "job": "id"})
-        self._delete = (
+        self._delete = Prepared(
             update(record)
             .where(record.c.sync == gone.sync, record.c.key == gone.key, record.c.deleted_at.is_(None))
             .values(deleted_at=db.now, synced_at=db.now, job_id=gone.job)
         )
         self._failed = failed = Rows(db, {"sync": "text", "key": "text", "error": "text"})
-        self._blame = (
+        self._blame = Prepared(
             update(record)
             .where(record.c.sync == failed.sync, record.c.key == failed.key)
             .values(last_error=failed.error, last_error_at=db.now)
@@ -127,29 +128,34 @@ class Finishes:
         Returns:
             One `Settled` for each, in order.
         """
-        with self._db.write() as connection:
-            held_ids = self._still_held(connection, dones)
-            kept = [done for done in dones if done.job.id in held_ids]
-            known = self._known_records(connection, kept)
-            late = {done.job.id for done in kept if _is_late(done, known)}
-            judged = [self._apply(connection, done, known) if done.job.id in held_ids - late else done for done in dones]
-            moves = [
-                transition.overtaken(done.job)
-                if done.job.id in late
-                else transition.finished(done.job, done.verdict, done.retry, to_phase=done.to_phase, exchanges=done.exchanges)
-                for done in judged
-                if done.job.id in held_ids
-            ]
+        if any(_is_more_than_a_job(done) for done in dones):
+            with self._db.write(prepared=not any(done.save for done in dones)) as connection:
+                return self.within(connection, dones)
+        moves = [_move(done) for done in dones]
+        with self._db.write(single=self._settlement.is_single(moves), prepared=True) as connection:
             states = self._settlement.settle(connection, moves)
-            self._write_ledger(connection, [done for done in judged if done.job.id in states and done.job.id not in late])
-        return [Settled(done.job, states.get(done.job.id, "lost"), done.verdict) for done in judged]
+        return _settled(dones, states)
+
+    def within(self, connection: Connection, dones: Sequence[Done]) -> list[Settled]:
+        """Finish jobs inside a transaction of the caller, who commits. A lost one must not be: what it wrote is in there too."""
+        held_ids = self._still_held(connection, dones)
+        kept = [done for done in dones if done.job.id in held_ids]
+        known = self._known_records(connection, kept)
+        late = {done.job.id for done in kept if _is_late(done, known)}
+        judged = [self._apply(connection, done, known) if done.job.id in held_ids - late else done for done in dones]
+        moves = [
+            transition.overtaken(done.job) if done.job.id in late else _move(done) for done in judged if done.job.id in held_ids
+        ]
+        states = self._settlement.settle(connection, moves)
+        self._write_ledger(connection, [done for done in judged if done.job.id in states and done.job.id not in late])
+        return _settled(judged, states)
 
     def _still_held(self, connection: Connection, dones: Sequence[Done]) -> set[int]:
         if not any(done.save for done in dones):
             # Nothing is written before the settlement, whose own fence then decides.
             return {done.job.id for done in dones}
         claims = [(done.job.id, done.job.claim_no) for done in dones]
-        return set(connection.execute(self._held, self._claims.bind(claims)).scalars())
+        return {row[0] for row in self._held.rows(connection, self._claims.bind(claims))}
 
     def _known_records(self, connection: Connection, dones: Sequence[Done]) -> dict[tuple[str, str], _Known]:
         keys = {
@@ -159,8 +165,11 @@ class Finishes:
         }
         if not keys:
             return {}
-        rows = connection.execute(self._known, self._keys.bind(sorted(keys)))
-        return {(row.sync, row.key): _Known(row.content_hash if row.in_sync else None, row.job_id, row.is_live) for row in rows}
+        rows = self._known.rows(connection, self._keys.bind(sorted(keys)))
+        return {
+            (sync, key): _Known(content_hash if in_sync else None, job_id, is_live)
+            for sync, key, content_hash, job_id, in_sync, is_live in rows
+        }
 
     def _apply(self, connection: Connection, done: Done, known: dict[tuple[str, str], _Known]) -> Done:
         """Settle what the outcome is: unchanged content is not saved, a failing save is a failure."""
@@ -206,7 +215,22 @@ class Finishes:
             (self._blame, self._failed, failed),
         ):
             if values:
-                connection.execute(statement, rows.bind(_last(values)))
+                statement.count(connection, rows.bind(_last(values)))
+
+
+def _move(done: Done) -> Move:
+    return transition.finished(done.job, done.verdict, done.retry, to_phase=done.to_phase, exchanges=done.exchanges)
+
+
+def _settled(dones: Sequence[Done], states: Mapping[int, str]) -> list[Settled]:
+    return [Settled(done.job, states.get(done.job.id, "lost"), done.verdict) for done in dones]
+
+
+def _is_more_than_a_job(done: Done) -> bool:
+    """Tell whether something else may have to be read or written than the job and its attempt."""
+    if done.save is not None:
+        return True
+    return done.job.key is not None and (done.content is not None or isinstance(done.verdict.outcome, Gone | Failure))
 
 
 def _writes(done: Done) -> bool:

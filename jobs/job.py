@@ -107,6 +107,7 @@ class Done(NamedTuple):
         may_go: asked before a record that is there is marked as gone; a no keeps it, and fails the job.
         to_phase: on success the job is not done but goes back, for its next phase.
         exchanges: JSON text on the last requests and responses, without secrets; kept with the attempt.
+        finish: finishes this job by itself, in place of the batch; a job whose session wrote has a transaction of its own.
     """
 
     job: Job
@@ -118,6 +119,7 @@ class Done(NamedTuple):
     may_go: Callable[[], str | None] | None = None
     to_phase: str | None = None
     exchanges: str | None = None
+    finish: "Callable[[Done], Settled] | None" = None
 
 
 class Settled(NamedTuple):

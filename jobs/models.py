@@ -81,7 +81,7 @@ class JobRow(Row, table=True):
         ),
         # At most one queued job of one content (M2); one in processing beside it is allowed (law 11).
         Index(
-            "job_twin", "queue", "fingerprint", unique=True,
+            "job_twin", "fingerprint", "queue", unique=True,
             sqlite_where=text("state = 'queued' AND fingerprint IS NOT NULL"),
             postgresql_where=text("state = 'queued' AND fingerprint IS NOT NULL"),
         ),

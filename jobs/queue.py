@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """At most `n` starts in any `per_seconds` seconds, counted over all workers."""
+    """At most `n` starts in any `per_seconds` seconds, wherever they begin, over all workers on the database's clock."""
 
     n: int
     per_seconds: float
@@ -31,10 +31,11 @@ class Queue:
     Args:
         id: its name.
         lease: seconds a claim is valid unless renewed; the worker renews it while it lives.
-        concurrency: jobs of this queue that one worker has in hand at once.
+        concurrency: jobs of this queue in processing at once, over all workers on all machines. A queue that nobody declares,
+            the default of a client, has no such limit.
         time_limit: seconds after which a worker takes no further job; 0 means none.
         keep: retention of finished jobs.
-        rate: starts per time, shared by all workers.
+        rate: starts per time, over all workers; a start is a claim, a retry's too.
     """
 
     id: str

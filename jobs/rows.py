@@ -32,6 +32,7 @@ KINDS: dict[str, TypeEngine[Any]] = {
     "int": Integer(),
     "bool": Boolean(),
     "text": Text(),
+    "word": Text(),
     "json": Text(),
     "time": UTCDateTime(),
     "seconds": Seconds(),
@@ -43,8 +44,8 @@ class Rows:
 
     Args:
         db: whose dialect and clock it speaks.
-        columns: name to kind: `id`, `int`, `bool`, `text`, `json` (already JSON text), `time` (aware datetime) or
-            `seconds` (from now; the expression is a moment).
+        columns: name to kind: `id`, `int`, `bool`, `text`, `word` (text of our own making), `json` (already JSON text), `time`
+            (aware datetime) or `seconds` (from now; the expression is a moment).
         name: its name in the statement, where it stands twice.
     """
 
@@ -80,7 +81,7 @@ class Rows:
 
     @staticmethod
     def _cast(text: ColumnElement[Any], kind: str) -> ColumnElement[Any]:
-        if kind in ("text", "json"):
+        if kind in ("text", "word", "json"):
             return text
         if kind == "seconds":
             return func.statement_timestamp() + interval(text.cast(Float(53)))
@@ -137,6 +138,38 @@ class Rows:
             raise AttributeError(name)
         found: ColumnElement[Any] = self.table.c[name]
         return found
+
+
+class One:
+    """The columns of a single row as plain parameters: what `Rows` is for many, for the statement of one job.
+
+    Args:
+        db: whose dialect and clock it speaks.
+        columns: as for `Rows`.
+    """
+
+    def __init__(self, db: Database, columns: dict[str, str]) -> None:
+        self._columns = {name: self._parameter(db, name, kind) for name, kind in columns.items()}
+        self._names = [f"v_{name}" for name in columns]
+        self._texts = [f"v_{name}" for name, kind in columns.items() if kind in ("text", "json")]
+
+    @staticmethod
+    def _parameter(db: Database, name: str, kind: str) -> ColumnElement[Any]:
+        return db.from_now(f"v_{name}") if kind == "seconds" else bindparam(f"v_{name}", type_=KINDS[kind])
+
+    def bind(self, row: Sequence[Any]) -> dict[str, Any]:
+        """Return the statement's parameters for this row, in the order of the columns."""
+        values = dict(zip(self._names, row, strict=True))
+        for name in self._texts:
+            text = values[name]
+            if text is not None and _UNSTORABLE.search(text):
+                values[name] = storable(text)
+        return values
+
+    def __getattr__(self, name: str) -> ColumnElement[Any]:
+        if name.startswith("_") or name not in self._columns:
+            raise AttributeError(name)
+        return self._columns[name]
 
 
 def _to_text(when: datetime | None) -> str | None:

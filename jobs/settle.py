@@ -1,12 +1,13 @@
 """The one statement that takes jobs out of `processing`, and its fence. Finish, release and rescue all end here."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Executable,
+    FromClause,
     Update,
     and_,
     bindparam,
@@ -23,21 +24,27 @@ from jobs import models
 from jobs.database import Database
 from jobs.job import Move
 from jobs.models import attempt, job
-from jobs.rows import Rows
+from jobs.prepared import Prepared
+from jobs.rows import One, Rows
 
 QUEUED: ColumnElement[str] = literal_column("'queued'")
 PROCESSING: ColumnElement[str] = literal_column("'processing'")
 
 
 #: What an attempt says beyond what the job's row knows.
-_TRIED = {"outcome": "text", "error": "text", "traceback": "text", "phase": "text", "exchanges": "json"}
+_TRIED = {"outcome": "word", "error": "text", "traceback": "text", "phase": "word", "exchanges": "json"}
+_ENDED = {"id": "id", "claim_no": "int", "state": "word", "message": "text", "rescues": "int", **_TRIED}
+_RETURNED = {
+    "id": "id", "claim_no": "int", "message": "text", "delay": "seconds", "until": "time", "attempts": "int",
+    "retries": "int", "snoozes": "int", "rescues": "int", "to_phase": "word", **_TRIED,
+}  # fmt: skip
 _ATTEMPT = [
     attempt.c.job_id, attempt.c.claim_no, attempt.c.worker, attempt.c.started_at, attempt.c.ended_at, attempt.c.outcome,
     attempt.c.error, attempt.c.traceback, attempt.c.phase, attempt.c.exchanges,
 ]  # fmt: skip
 
 
-def held(claim: Rows) -> ColumnElement[bool]:
+def held(claim: Rows | One) -> ColumnElement[bool]:
     """The fence (M1): the row is still processing under this very claim.
 
     State alone would let a worker that slept through its lease write over the next owner. Every write to a claimed job
@@ -56,25 +63,27 @@ class Settlement:
         # On PostgreSQL the attempts are written by the very statement that moves the jobs: 1.1 ms in place of 1.7 for 25 jobs.
         # SQLite has no data-modifying CTE; there a second statement writes them.
         self._in_one = db.dialect == "postgresql"
-        self._ended = ended = Rows(
-            db, {"id": "id", "claim_no": "int", "state": "text", "message": "text", "rescues": "int", **_TRIED}
-        )
-        end = (
+        self._ended, self._returned = Rows(db, _ENDED), Rows(db, _RETURNED)
+        self._end = self._moving(self._ending(self._ended), self._ended)
+        self._back = self._moving(self._giving_back(self._returned), self._returned)
+        self._tries = tries = Rows(db, {"id": "id", "claim_no": "int", **_TRIED})
+        self._try = self._trying(tries, tries.table.join(job, job.c.id == tries.id))
+        # The commonest batch is one job that ends. For that one SQLite needs no JSON and no RETURNING: 12 µs in place of 37.
+        self._one = one = One(db, _ENDED)
+        self._end_one = Prepared(self._ending(one))
+        self._try_one = self._trying(one, job, job.c.id == one.id)
+
+    def _ending(self, ended: Rows | One) -> Update:
+        return (
             update(job)
             .where(held(ended))
             .values(
-                state=ended.state, message=ended.message, finished_at=db.now, lease_until=None,
+                state=ended.state, message=ended.message, finished_at=self._now, lease_until=None,
                 attempts=job.c.attempts + bindparam("b_attempts"), rescues=job.c.rescues + ended.rescues,
             )
         )  # fmt: skip
-        self._end = self._moving(end, ended)
-        self._returned = back = Rows(
-            db,
-            {
-                "id": "id", "claim_no": "int", "message": "text", "delay": "seconds", "until": "time", "attempts": "int",
-                "retries": "int", "snoozes": "int", "rescues": "int", "twin": "id", "to_phase": "text", **_TRIED,
-            },
-        )  # fmt: skip
+
+    def _giving_back(self, back: Rows) -> Update:
         # A job that must go back meets a queued twin: the newer information wins, in this same statement (M2).
         other = job.alias("twin")
         is_twin = and_(
@@ -83,8 +92,8 @@ class Settlement:
             other.c.fingerprint == job.c.fingerprint,
             other.c.id != job.c.id,
         )
-        twin = func.coalesce(back.twin, select(func.max(other.c.id)).where(is_twin).scalar_subquery())
-        give_back = (
+        twin = select(func.max(other.c.id)).where(is_twin).scalar_subquery()
+        return (
             update(job)
             .where(held(back))
             .values(
@@ -92,7 +101,7 @@ class Settlement:
                 superseded_by=twin,
                 message=back.message,
                 available_at=func.coalesce(back.until, back.delay),
-                finished_at=case((twin.is_not(None), db.now), else_=None),
+                finished_at=case((twin.is_not(None), self._now), else_=None),
                 lease_until=None,
                 phase=func.coalesce(back.to_phase, job.c.phase),
                 # A phase begins without the notes of the one before.
@@ -103,20 +112,18 @@ class Settlement:
                 rescues=job.c.rescues + back.rescues,
             )
         )
-        self._back = self._moving(give_back, back)
-        self._tries = tries = Rows(db, {"id": "id", "claim_no": "int", **_TRIED})
-        self._try = insert(attempt).from_select(
-            _ATTEMPT,
-            select(
-                job.c.id, tries.claim_no, job.c.worker, job.c.started_at, db.now, tries.outcome, tries.error, tries.traceback,
-                tries.phase, tries.exchanges,
-            ).join_from(tries.table, job, job.c.id == tries.id),
-        )  # fmt: skip
 
-    def _moving(self, move: Update, rows: Rows) -> Executable:
+    def _trying(self, tries: Rows | One, source: FromClause, *where: ColumnElement[bool]) -> Prepared:
+        found = select(
+            job.c.id, tries.claim_no, job.c.worker, job.c.started_at, self._now, tries.outcome, tries.error, tries.traceback,
+            tries.phase, tries.exchanges,
+        ).select_from(source)  # fmt: skip
+        return Prepared(insert(attempt).from_select(_ATTEMPT, found.where(*where)))
+
+    def _moving(self, move: Update, rows: Rows) -> Prepared:
         """Return the statement that makes the move, and the attempts where it can, and returns ids and new states."""
         if not self._in_one:
-            return move.returning(job.c.id, job.c.state)
+            return Prepared(move.returning(job.c.id, job.c.state))
         moved = move.returning(
             job.c.id, job.c.state, job.c.claim_no, job.c.worker, job.c.started_at, rows.outcome, rows.error, rows.traceback,
             rows.phase.label("tried_phase"), rows.exchanges,
@@ -137,7 +144,11 @@ class Settlement:
                 of.exchanges.cast(postgresql.JSON),
             ),
         )
-        return select(of.id, of.state).add_cte(tried.cte("tried"))
+        return Prepared(select(of.id, of.state).add_cte(tried.cte("tried")))
+
+    def is_single(self, moves: Sequence[Move]) -> bool:
+        """Tell whether `settle` is one statement for these moves, see `Database.write`."""
+        return self._in_one and len({models.QUEUED if move.state == models.QUEUED else move.attempts for move in moves}) == 1
 
     def settle(self, connection: Connection, moves: Sequence[Move]) -> dict[int, str]:
         """Carry out the moves whose claims still hold, and write their attempts.
@@ -145,23 +156,34 @@ class Settlement:
         Returns:
             The new state of each job that was moved; the ids that are missing had lost their claim.
         """
+        if not self._in_one and len(moves) == 1 and moves[0].state != models.QUEUED:
+            return self._settle_one(connection, moves[0])
         # Everybody locks in the order of ids, so that a finish and a renewal of the same rows rarely wait for each other.
         moves = sorted(moves, key=lambda move: move.job_id)
         states: dict[int, str] = {}
         for counts in (0, 1):
             ended = [move for move in moves if move.state != models.QUEUED and move.attempts == counts]
             if ended:
-                rows = [(move.job_id, move.claim_no, move.state, move.message, move.rescues, *_tried(move)) for move in ended]
-                found = connection.execute(self._end, {**self._ended.bind(rows), "b_attempts": counts})
-                states.update((row.id, row.state) for row in found)
+                rows = [_end_row(move) for move in ended]
+                states.update(self._end.rows(connection, {**self._ended.bind(rows), "b_attempts": counts}))
         returned = [move for move in moves if move.state == models.QUEUED]
-        if returned:
-            moved = connection.execute(self._back, self._returned.bind(_rows(returned)))
-            states.update((row.id, row.state) for row in moved)
+        for round_ in _rounds(returned):
+            states.update(self._back.rows(connection, self._returned.bind(map(_back_row, round_))))
         if states and not self._in_one:
             tries = [(move.job_id, move.claim_no, *_tried(move)) for move in moves if move.job_id in states]
-            connection.execute(self._try, self._tries.bind(tries))
+            self._try.count(connection, self._tries.bind(tries))
         return states
+
+    def _settle_one(self, connection: Connection, move: Move) -> dict[int, str]:
+        values = {**self._one.bind(_end_row(move)), "b_attempts": move.attempts}
+        if not self._end_one.count(connection, values):
+            return {}
+        self._try_one.count(connection, values)
+        return {move.job_id: move.state}
+
+
+def _end_row(move: Move) -> tuple[Any, ...]:
+    return move.job_id, move.claim_no, move.state, move.message, move.rescues, *_tried(move)
 
 
 def _tried(move: Move) -> tuple[str, str | None, str | None, str, str | None]:
@@ -169,21 +191,27 @@ def _tried(move: Move) -> tuple[str, str | None, str | None, str, str | None]:
     return move.outcome, error, move.traceback, move.phase, move.exchanges
 
 
-def _rows(moves: Sequence[Move]) -> list[tuple[Any, ...]]:
-    """Point twins that go back together at the newest of them: the unique index would refuse more than one (River's rule)."""
-    newest: dict[str, int] = {}
-    for move in moves:
+def _back_row(move: Move) -> tuple[Any, ...]:
+    return (
+        move.job_id, move.claim_no, move.message, move.delay, move.until, move.attempts, move.retries, move.snoozes,
+        move.rescues, move.to_phase, *_tried(move),
+    )  # fmt: skip
+
+
+def _rounds(moves: Sequence[Move]) -> list[list[Move]]:
+    """Part moves so that no two of one content go back in one statement, the newest first (River's rule).
+
+    The unique index would refuse both at once; one after the other, the older finds its twin and gives way. Nobody can say
+    beforehand that the newest will be there: its claim may be lost, and then the next one goes back in its place.
+    """
+    rounds: list[list[Move]] = []
+    seen: Counter[str] = Counter()
+    for move in reversed(moves):
+        number = 0
         if move.fingerprint is not None:
-            newest[move.fingerprint] = max(move.job_id, newest.get(move.fingerprint, 0))
-    return [
-        (
-            move.job_id, move.claim_no, move.message, move.delay, move.until, move.attempts, move.retries, move.snoozes,
-            move.rescues, _gives_way_to(move, newest), move.to_phase, *_tried(move),
-        )
-        for move in moves
-    ]  # fmt: skip
-
-
-def _gives_way_to(move: Move, newest: dict[str, int]) -> int | None:
-    twin = None if move.fingerprint is None else newest[move.fingerprint]
-    return None if twin == move.job_id else twin
+            number = seen[move.fingerprint]
+            seen[move.fingerprint] += 1
+        if number == len(rounds):
+            rounds.append([])
+        rounds[number].append(move)
+    return [round_[::-1] for round_ in rounds]

@@ -1,20 +1,35 @@
 """The job store: everything that workers, listings and people do with jobs, behind one object."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any
 
-from jobs.claim import Claims, OnPoison
+from jobs.caller import connection_of
+from jobs.checkpoint import Checkpoints
+from jobs.claim import AGEING, LOOK_EVERY, Claims, OnPoison
 from jobs.clock import Clock, system_clock
+from jobs.command import Commands
 from jobs.database import Database
+from jobs.due import Dues
+from jobs.duplicate import Enqueued, NewJob, Policy
+from jobs.enqueue import Enqueues, Serial
+from jobs.filter import Filter
 from jobs.finish import Finishes
 from jobs.job import Done, Job, Lane, Settled
+from jobs.lease import Leases
 from jobs.listing import Busy, ListingClaim, Listings
+from jobs.lock import LEASE, Lock, Locks
 from jobs.page import Item, PageResult, Pages
 from jobs.pause import Pauses, Pausing
 from jobs.queue import Queue
+from jobs.refusal import Refused
+from jobs.rescue import Rescues
+from jobs.retention import Pruned, Retention
 from jobs.served import Served
+from jobs.session import UnitOfWork
 from jobs.settle import Settlement
+from jobs.single import Singles
 from jobs.sweep import Delete, SweepResult, Sweeps
 from jobs.view import JobDetail, JobView, LaneView, QueueView, Views
 
@@ -25,21 +40,34 @@ class JobStore:
     Args:
         db: the database, whose tables must be there (`jobs.schema.prepare`).
         max_rescues: the rescue that ends a job as poison.
+        ageing: seconds of waiting that count as a step of priority.
+        look_every: seconds between two looks of the claim at a queue.
 
     Each method is explained where it is done: in `jobs.claim`, `finish`, `listing`, `page`, `pause`, `sweep` and `view`.
     """
 
-    def __init__(self, db: Database, *, max_rescues: int = 5) -> None:
+    def __init__(self, db: Database, *, max_rescues: int = 5, ageing: float = AGEING, look_every: float = LOOK_EVERY) -> None:
         self.db = db
         settlement = Settlement(db)
-        self._claims = Claims(db, settlement, max_rescues=max_rescues)
+        self._rescues = Rescues(db, settlement, max_rescues=max_rescues)
+        self._claims = Claims(db, self._rescues, ageing=ageing, look_every=look_every)
+        self._leases = Leases(db, settlement)
         self._finishes = Finishes(db, settlement)
+        self._checkpoints = Checkpoints(db, self._finishes)
+        self._singles = Singles(db)
         self._listings = Listings(db)
         self._pages = Pages(db, self._listings)
+        self._enqueues = Enqueues(db)
         self._served = Served(db)
+        self._dues = Dues(db)
         self._sweeps = Sweeps(db)
         self._pauses = Pauses(db)
         self._views = Views(db)
+        #: What people do to jobs: retry, release, cancel, delete.
+        self.commands = Commands(db, settlement)
+        self._retention = Retention(db)
+        #: Named locks, also those that outlive a process.
+        self.locks = Locks(db)
 
     @classmethod
     def open(cls, url: str, *, clock: Clock = system_clock) -> "JobStore":
@@ -50,9 +78,33 @@ class JobStore:
         schema.prepare(db)
         return cls(db)
 
-    def serve(self, queue: Queue) -> None:
+    def serve(self, queue: Queue, *, declared: bool = False) -> None:
         """Note that a worker serves this queue, see `Served.serve`."""
-        self._served.serve(queue)
+        self._served.serve(queue, declared=declared)
+        self._claims.forget(queue.id)
+
+    def wait_hint(self, queues: Iterable[str]) -> float | None:
+        """Say when a queue that has used up its rate may start something again, see `Budgets.wait_hint`."""
+        return self._claims.wait_hint(queues)
+
+    def next_due(self, lanes: Sequence[Lane]) -> float | None:
+        """Say when a delayed job of these lanes is due or a pause ends, see `Dues.next`."""
+        return self._dues.next(lanes)
+
+    def is_due(self, lanes: Sequence[Lane]) -> bool:
+        """Tell whether a job of these lanes waits for nothing but room in its queue, see `Dues.is_due`."""
+        return self._dues.is_due(lanes)
+
+    def enqueue(
+        self, jobs: Sequence[NewJob], policy: Policy = "allow", *, serial: Serial | None = None, session: Any = None
+    ) -> list[Enqueued]:
+        """Queue jobs, all or none, in the transaction of `session` if there is one; see `Enqueues.enqueue`.
+
+        Raises:
+            ForeignSession: the session is on another database.
+        """
+        connection = None if session is None else connection_of(self.db, session)
+        return self._enqueues.enqueue(jobs, policy, serial=serial, connection=connection)
 
     def claim(
         self, lanes: Sequence[Lane], n: int, *, worker: str, lease: float, suspects: bool = False,
@@ -65,17 +117,37 @@ class JobStore:
         """Finish worked jobs in one fenced transaction, see `Finishes.finish`."""
         return self._finishes.finish(dones)
 
+    def claim_one(self, job_id: int, *, worker: str, lease: float, force: bool = False) -> Job | Refused:
+        """Take one job by its id, see `Singles.claim_one`."""
+        return self._singles.claim_one(job_id, worker=worker, lease=lease, force=force)
+
+    def unit_of_work(self, job: Job) -> UnitOfWork:
+        """Return what a claimed job writes through: its session, opened by its first statement."""
+        return UnitOfWork(self.db, f"job {job.id} ({job.lane.type})")
+
+    def checkpoint(self, job: Job, value: Any, unit: UnitOfWork | None = None) -> Job:
+        """Keep how far a claimed job has come, see `Checkpoints.save`."""
+        return self._checkpoints.save(job, value, unit)
+
+    def advance(self, job: Job, to_phase: str, unit: UnitOfWork | None = None, exchanges: str | None = None) -> Job:
+        """Go on to a job's next phase under the same claim, see `Checkpoints.advance`."""
+        return self._checkpoints.advance(job, to_phase, unit, exchanges)
+
+    def finish_unit(self, done: Done, unit: UnitOfWork) -> Settled:
+        """Finish one job in the transaction of its session, see `Checkpoints.finish`."""
+        return self._checkpoints.finish(done, unit)
+
     def release(self, jobs: Sequence[Job], *, reason: str) -> int:
-        """Put unworked jobs back, see `Claims.release`."""
-        return self._claims.release(jobs, reason=reason)
+        """Put unworked jobs back, see `Leases.release`."""
+        return self._leases.release(jobs, reason=reason)
 
     def renew(self, claims: Sequence[tuple[int, int]], *, lease: float) -> set[int]:
-        """Extend leases, see `Claims.renew`."""
-        return self._claims.renew(claims, lease=lease)
+        """Extend leases, see `Leases.renew`."""
+        return self._leases.renew(claims, lease=lease)
 
     def rescue(self, queues: Iterable[str], *, on_poison: OnPoison | None = None) -> int:
-        """Take back jobs of dead and silent workers, see `Claims.rescue`."""
-        return self._claims.rescue(queues, on_poison=on_poison)
+        """Take back jobs of dead and silent workers, see `Rescues.rescue`."""
+        return self._rescues.rescue(queues, on_poison=on_poison)
 
     def begin_listing(self, sync: str, client: str, *, worker: str, lease: float, full: bool = False) -> ListingClaim | Busy:
         """Take the right to run a sync, see `Listings.begin`."""
@@ -142,6 +214,18 @@ class JobStore:
         """Return all pauses in force."""
         return self._pauses.in_force()
 
+    def prune(self, *, stop: Callable[[], bool] = lambda: False, orphans: bool = True) -> Pruned:
+        """Remove what is older or more than the queues keep, see `Retention.prune`."""
+        return self._retention.prune(stop=stop, orphans=orphans)
+
+    def due_for(self, name: str, every: float) -> bool:
+        """Tell whether a piece of maintenance is due and the caller's to do, see `Retention.due`."""
+        return self._retention.due(name, every)
+
+    def lock(self, name: str, *, lease: float = LEASE, wait: float = 0) -> AbstractContextManager[Lock]:
+        """Hold a named lock for the time of a block, see `Locks.lock`."""
+        return self.locks.lock(name, lease=lease, wait=wait)
+
     def now(self) -> datetime:
         """Return the database's time."""
         return self._views.now()
@@ -150,16 +234,24 @@ class JobStore:
         """Return what is left in a lane."""
         return self._views.lane(lane)
 
+    def busy_queues(self) -> list[str]:
+        """Return the queues that have jobs in processing."""
+        return self._views.busy()
+
     def queues(self) -> list[QueueView]:
         """Return the counts of every queue."""
         return self._views.queues()
 
     def jobs(
-        self, *, queue: str | None = None, client: str | None = None, type: str | None = None,
-        state: str | None = None, limit: int = 50,
+        self, *, queue: str | None = None, client: str | None = None, type: str | None = None, state: str | None = None,
+        key: str | None = None, where: Mapping[str, str] | None = None, limit: int = 50,
     ) -> list[JobView]:  # fmt: skip
-        """Return jobs, the newest first, see `Views.jobs`."""
-        return self._views.jobs(queue=queue, client=client, type=type, state=state, limit=limit)
+        """Return jobs, the newest first, see `Views.jobs` and `Filter`."""
+        return self._views.jobs(Filter(queue, client, type, state, key, where or {}), limit=limit)
+
+    def find(self, wanted: Filter, *, limit: int = 50) -> list[JobView]:
+        """Return the jobs that fit, the newest first, see `Views.jobs`."""
+        return self._views.jobs(wanted, limit=limit)
 
     def job(self, job_id: int) -> JobDetail:
         """Return one job with its attempts, see `Views.job`."""

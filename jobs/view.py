@@ -10,6 +10,8 @@ from jobs import models
 from jobs.clock import UTCDateTime
 from jobs.database import Database
 from jobs.errors import JobNotFound
+from jobs.filter import LARGEST_ID, Filter
+from jobs.fingerprint import encode
 from jobs.job import Lane
 from jobs.models import attempt, job, pause
 from jobs.models import queue as served
@@ -64,6 +66,9 @@ class AttemptView:
     outcome: str
     error: str | None
     traceback: str | None
+    phase: str
+    #: The last exchanges with the remote side, `[{"request": …, "response": …}]`; secrets were masked before they were stored.
+    exchanges: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,12 @@ class JobDetail:
 
     job: JobView
     payload: Any
+    #: The phase it has reached; empty for a type without phases.
+    phase: str
+    #: Size of what it noted for its next attempt; `None` without a note.
+    checkpoint_bytes: int | None
+    serial_key: str | None
+    fingerprint: str | None
     priority: int
     claim_no: int
     worker: str | None
@@ -80,6 +91,10 @@ class JobDetail:
     rescues: int
     generation: int | None
     superseded_by: int | None
+    #: Another job of the same content that is queued.
+    twin: int | None
+    #: When it is tried again; `None` unless it waits for that.
+    next_try_at: datetime | None
     attempts: list[AttemptView]
 
 
@@ -124,6 +139,7 @@ class Views:
             .group_by(job.c.queue, job.c.client)
             .order_by(job.c.queue, job.c.client)
         )  # fmt: skip
+        self._busy = select(job.c.queue).distinct().where(job.c.state == PROCESSING).order_by(job.c.queue)
         self._served = select(served.c.id).order_by(served.c.id)
         self._paused = select(pause.c.client, pause.c.until).where(
             pause.c.ended_at.is_(None), or_(pause.c.until.is_(None), pause.c.until > db.now)
@@ -141,6 +157,11 @@ class Views:
             row = connection.execute(self._lane, lane.parameters()).one()
         return LaneView(row.due, row.delayed, row.processing)
 
+    def busy(self) -> list[str]:
+        """Return the queues that have jobs in processing, without a look at any others."""
+        with self._db.read() as connection:
+            return list(connection.execute(self._busy).scalars())
+
     def queues(self) -> list[QueueView]:
         """Return the counts of every queue that has or had jobs, or that a worker has served."""
         with self._db.read() as connection:
@@ -152,25 +173,16 @@ class Views:
             by_queue.setdefault(row.queue, []).append(row)
         return [_queue_view(queue, by_queue[queue], paused, now) for queue in sorted(by_queue)]
 
-    def jobs(
-        self,
-        *,
-        queue: str | None = None,
-        client: str | None = None,
-        type: str | None = None,
-        state: str | None = None,
-        limit: int = 50,
-    ) -> list[JobView]:
+    def jobs(self, wanted: Filter = Filter(), *, limit: int = 50) -> list[JobView]:  # noqa: B008  # it is frozen
         """Return jobs, the newest first.
 
         Args:
-            queue, client, type, state: filters.
+            wanted: which.
             limit: at most so many.
         """
-        statement = select(*_JOB_COLUMNS).order_by(job.c.id.desc()).limit(limit)
-        for column, value in ((job.c.queue, queue), (job.c.client, client), (job.c.type, type), (job.c.state, state)):
-            if value is not None:
-                statement = statement.where(column == value)
+        statement = select(*_JOB_COLUMNS).where(*wanted.conditions(self._db.dialect)).order_by(job.c.id.desc()).limit(limit)
+        if wanted.ids is not None:
+            statement = statement.where(job.c.id.in_([one for one in wanted.ids if one <= LARGEST_ID]))
         with self._db.read() as connection:
             return [JobView(*tuple(row)) for row in connection.execute(statement)]
 
@@ -181,18 +193,28 @@ class Views:
             JobNotFound: there is none.
         """
         with self._db.read() as connection:
-            row = connection.execute(select(job).where(job.c.id == job_id)).one_or_none()
+            row = connection.execute(select(job).where(job.c.id == min(job_id, LARGEST_ID))).one_or_none()
             if row is None:
                 raise JobNotFound(f"no job has the id {job_id}")
             tries = connection.execute(select(attempt).where(attempt.c.job_id == job_id).order_by(attempt.c.id)).all()
+            twin = connection.execute(
+                select(job.c.id).where(
+                    job.c.state == QUEUED,
+                    job.c.queue == row.queue,
+                    job.c.fingerprint == row.fingerprint,
+                    job.c.fingerprint.is_not(None),
+                    job.c.id != job_id,
+                )
+            ).scalar_one_or_none()
+        waits = row.state == models.QUEUED and row.claim_no > 0
         return JobDetail(
             job=JobView(*(getattr(row, column.name) for column in _JOB_COLUMNS)),
-            payload=row.payload, priority=row.priority, claim_no=row.claim_no, worker=row.worker, lease_until=row.lease_until,
-            snoozes=row.snoozes, rescues=row.rescues, generation=row.generation, superseded_by=row.superseded_by,
-            attempts=[
-                AttemptView(one.claim_no, one.worker, one.started_at, one.ended_at, one.outcome, one.error, one.traceback)
-                for one in tries
-            ],
+            payload=row.payload, phase=row.phase,
+            checkpoint_bytes=None if row.checkpoint is None else len(encode(row.checkpoint)),
+            serial_key=row.serial_key, fingerprint=row.fingerprint, priority=row.priority, claim_no=row.claim_no,
+            worker=row.worker, lease_until=row.lease_until, snoozes=row.snoozes, rescues=row.rescues, generation=row.generation,
+            superseded_by=row.superseded_by, twin=twin, next_try_at=row.available_at if waits else None,
+            attempts=[AttemptView(*(getattr(one, name) for name in AttemptView.__slots__)) for one in tries],
         )  # fmt: skip
 
 

@@ -183,7 +183,8 @@ def open_store(database_url: str) -> Iterator[Callable[..., JobStore]]:
     stores: list[JobStore] = []
 
     def open_one(*, max_rescues: int = 3, **options: Any) -> JobStore:
-        stores.append(JobStore(Database(database_url, **options), max_rescues=max_rescues))
+        of_store = {name: options.pop(name) for name in ("ageing", "look_every") if name in options}
+        stores.append(JobStore(Database(database_url, **options), max_rescues=max_rescues, **of_store))
         return stores[-1]
 
     yield open_one

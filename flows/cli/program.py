@@ -5,9 +5,14 @@ import click
 from clients.version import VERSION
 from flows.cli.check import check
 from flows.cli.command import Program
+from flows.cli.commands import cancel, delete, release, retry
 from flows.cli.database import db
 from flows.cli.declared import list_
+from flows.cli.enqueue import enqueue
+from flows.cli.locks import locks
+from flows.cli.maintain import maintain
 from flows.cli.pauses import pause, pauses, resume
+from flows.cli.process import process
 from flows.cli.run import run
 from flows.cli.server import down, setup, status, up
 from flows.cli.waiting import job, jobs, queues
@@ -30,5 +35,8 @@ def program() -> None:
     """
 
 
-for command in (list_, check, up, down, status, run, work, queues, jobs, job, pause, resume, pauses, setup, db):
+for command in (
+    list_, check, up, down, status, run, work, enqueue, process, queues, jobs, job, retry, release, cancel, delete, pause, resume,
+    pauses, locks, maintain, setup, db,
+):  # fmt: skip
     program.add_command(command)

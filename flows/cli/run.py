@@ -74,7 +74,7 @@ def run(sync: str, full: bool, limit: int | None, dry_run: bool, verbose: bool) 
             with closing(open_store()) as store:
                 result = engine.run(
                     declaration, store, full=full, limit=limit, dry_run=dry_run, tracker=tracker, stop=wishes.stop,
-                    queue=registry.queue(declaration.queue_id),
+                    queue=registry.queue(declaration.queue_id), declared=declaration.queue_id in registry.queues,
                 )  # fmt: skip
     text = summary(result, colour=_colour())
     if wishes.code is None:

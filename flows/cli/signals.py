@@ -3,10 +3,14 @@
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import FrameType
+
+IMPATIENT = 5.0
+"""Seconds after the second signal in which further ones change nothing: supervisors like to send several (T18)."""
 
 
 @dataclass(slots=True)
@@ -32,25 +36,28 @@ def listening(first: str, second: str, *, then: Callable[[int], None] | None = N
 
     Args:
         first: what to say on stderr when the first one comes.
-        second: what to say when the second one comes; a third one ends the process.
+        second: what to say when the second one comes; one that comes `IMPATIENT` seconds later ends the process.
         then: what to do at the second one besides.
     """
     wishes = Wishes()
+    insisted = 0.0
     if threading.current_thread() is not threading.main_thread():
         yield wishes
         return
 
     def hear(number: int, _: FrameType | None) -> None:
+        nonlocal insisted
         if wishes.signal is None:
             wishes.signal = number
             wishes.stop.set()
             _say(first)
         elif not wishes.now.is_set():
             wishes.now.set()
+            insisted = time.monotonic()
             _say(second)
             if then is not None:
                 then(number)
-        else:
+        elif time.monotonic() - insisted >= IMPATIENT:
             os._exit(128 + number)
 
     before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}

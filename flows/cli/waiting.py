@@ -1,21 +1,15 @@
 """`syncs queues`, `jobs` and `job`: what waits, what was done, and one job with all its attempts. Only reads."""
 
 from contextlib import closing
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from flows.cli.answer import Answer, cell, table, to_json
+from flows.cli.answer import Answer, cell, table
 from flows.cli.command import Command
-from flows.cli.declared import complete_clients, complete_syncs
+from flows.cli.detail import shown
+from flows.cli.filters import chosen, filter_options, is_filtered
 from flows.errors import UsageError
-
-if TYPE_CHECKING:
-    from jobs.view import JobDetail
-
-# As in jobs.models, which would bring SQLAlchemy along; a test holds the two together.
-STATES = ("queued", "processing", "success", "failure", "superseded", "cancelled")
 
 _JOB_KEYS = (
     "id", "queue", "client", "type", "key", "state", "attempts", "retries", "message",
@@ -61,27 +55,26 @@ def queues() -> Answer:
 
 @click.command("jobs", cls=Command, short_help="List jobs, or show one.")
 @click.argument("job_id", required=False, type=int, metavar="[ID]")
-@click.option("--queue", help="Only jobs of this queue.")
-@click.option("--client", help="Only jobs of this client.", shell_complete=complete_clients)
-@click.option("--type", "type_", help="Only jobs of this sync or job type.", shell_complete=complete_syncs)
-@click.option("--state", type=click.Choice(STATES), help="Only jobs in this state.")
+@filter_options
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many, the newest first.")
-def jobs(job_id: int | None, queue: str | None, client: str | None, type_: str | None, state: str | None, limit: int) -> Answer:
+def jobs(job_id: int | None, limit: int, **options: Any) -> Answer:
     """List jobs, the newest first; with an ID, show that one.
 
     \b
     Example:
       syncs jobs --type petstore.pets --state failure
+      syncs jobs --where data.kind=dog --where data.age=3
       syncs jobs 42
     """
     from flows.settings import open_store
 
     if job_id is not None:
-        if any((queue, client, type_, state)):
+        if is_filtered(options):
             raise UsageError("an ID names one job; leave the filters out")
         return _one(job_id)
+    wanted = chosen(options)
     with closing(open_store()) as store:
-        found = store.jobs(queue=queue, client=client, type=type_, state=state, limit=limit)
+        found = store.find(wanted, limit=limit)
     rows = [(str(job.id), job.type, job.key, job.state, job.attempts, job.available_at, job.message) for job in found]
     notes = () if rows else ("no such jobs",)
     if len(found) == limit:
@@ -106,26 +99,4 @@ def _one(job_id: int) -> Answer:
     from flows.settings import open_store
 
     with closing(open_store()) as store:
-        return _shown(store.job(job_id))
-
-
-def _shown(detail: "JobDetail") -> Answer:
-    whole = asdict(detail)
-    head = whole.pop("job")
-    tries = whole.pop("attempts")
-    # `attempts` is a number in the list of jobs, and the same number here.
-    document: dict[str, Any] = {**head, **whole, "tries": tries}
-    width = max(map(len, document))
-    lines = [
-        # An id is a name, to be copied: no thousands separators.
-        f"{key.replace('_', ' '):<{width}}  {value if type(value) is int else cell(value)}"
-        for key, value in document.items()
-        if key not in ("payload", "tries")
-    ]
-    lines += ["", "payload", to_json(detail.payload)]
-    if detail.attempts:
-        rows = [(one.claim_no, one.started_at, one.ended_at, one.outcome, one.worker, one.error) for one in detail.attempts]
-        lines += ["", table(("CLAIM", "STARTED AT", "ENDED AT", "OUTCOME", "WORKER", "ERROR"), rows)]
-        if trace := next((one.traceback for one in reversed(detail.attempts) if one.traceback), None):
-            lines += ["", trace.rstrip()]
-    return Answer(document, "\n".join(lines))
+        return shown(store.job(job_id))

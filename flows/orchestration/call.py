@@ -17,6 +17,8 @@ class Call:
 
     sync: Sync
     queue: Queue
+    #: Whether somebody declared the queue, or nobody and it has the defaults.
+    is_declared: bool = False
     on_progress: Callable[[Progress], None] | None = None
     stop: threading.Event | None = None
     begun: bool = False

@@ -60,7 +60,8 @@ def run_sync(
 
     declared = registry.load()
     wanted = declared.sync(name)
-    call = Call(wanted, declared.queue(wanted.queue_id), on_progress=on_progress, stop=stop)
+    is_declared = wanted.queue_id in declared.queues
+    call = Call(wanted, declared.queue(wanted.queue_id), is_declared, on_progress=on_progress, stop=stop)
     _run_as_flow(call, url, {"name": name, "full": full, "limit": limit, "dry_run": dry_run})
     if call.error is not None:
         raise call.error

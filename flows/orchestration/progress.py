@@ -1,4 +1,4 @@
-"""The progress artifact of a run: a thread looks at the numbers and sends them. The engine never waits for it."""
+"""The progress artifact of a run, and its events: a thread looks at the numbers and sends them. The engine never waits for it."""
 
 import logging
 import threading
@@ -10,6 +10,7 @@ from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.context import FlowRunContext
 
 from flows.orchestration.events import Server
+from flows.orchestration.worked import WorkedEvents
 from flows.tracker import Progress
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,7 @@ class ProgressReport:
         self._end = threading.Event()
         self._thread: threading.Thread | None = None
         self._server: Server
+        self._worked = WorkedEvents(title)
 
     def start(self, context: Context) -> None:
         """Start to report, within this context."""
@@ -94,6 +96,8 @@ class ProgressReport:
                     ended = self._end.wait(0.1 if self._sent is None else INTERVAL)
                     if self._server.ask():
                         self._send(client, run_id)
+                        if self._progress is not None:
+                            self._worked.look(self._progress, is_last=ended)
                 if not self._server.ask():
                     self._server.ask()
         except Exception as error:  # noqa: BLE001 - law 14: a run does not fail because it cannot be watched

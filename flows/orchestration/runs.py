@@ -3,7 +3,6 @@
 They are async although that code is not: at its end a synchronous flow joins Prefect's heartbeat thread, which costs a second.
 """
 
-import asyncio
 import logging
 import threading
 from typing import Any
@@ -83,8 +82,9 @@ def _run(call: Call, *, full: bool, limit: int | None, dry_run: bool, stop: thre
     try:
         with PrefectTracker(name, key=f"{slug(name)}-progress", on_progress=call.on_progress) as tracker:
             result = engine.run(
-                call.sync, store, full=full, limit=limit, dry_run=dry_run, tracker=tracker, stop=stop, queue=call.queue
-            )
+                call.sync, store, full=full, limit=limit, dry_run=dry_run, tracker=tracker, stop=stop, queue=call.queue,
+                declared=call.is_declared,
+            )  # fmt: skip
     finally:
         store.close()
     if not tracker.server_gone:
@@ -98,7 +98,7 @@ def _call(name: str) -> Call:
 
     declared = registry.load()
     sync = declared.sync(name)
-    return Call(sync, declared.queue(sync.queue_id))
+    return Call(sync, declared.queue(sync.queue_id), sync.queue_id in declared.queues)
 
 
 def _work_name() -> str:
@@ -113,8 +113,15 @@ async def work(
     max_jobs: int | None = None,
     until_empty: bool = True,
     concurrency: int | None = None,
+    types: list[str] | None = None,
+    phases: list[str] | None = None,
+    at_once: dict[str, int] | None = None,
+    grace: float | None = None,
+    memory_limit: float | None = None,
 ) -> State[Any]:
     """Work off the jobs that are due: delayed retries, what was enqueued by hand, what an earlier run left.
+
+    A declared queue is left to the next run after its own time limit, so that each run comes to all queues.
 
     Args:
         queues: Names of queues; all of them by default.
@@ -122,6 +129,11 @@ async def work(
         max_jobs: At most so many jobs.
         until_empty: End when nothing is due.
         concurrency: Jobs at once.
+        types: Only these syncs and job types.
+        phases: Only these phases of job types.
+        at_once: Jobs at once of a type, or of a phase as `type:phase`.
+        grace: Seconds after a stop until the jobs in hand go back; none waits for them.
+        memory_limit: Megabytes after which it ends.
     """
     stop = threading.Event()
 
@@ -137,10 +149,16 @@ async def work(
                     store,
                     registry.load(),
                     queues=queues or (),
+                    types=types or (),
+                    phases=phases or (),
                     time_limit=time_limit,
                     max_jobs=max_jobs,
                     until_empty=until_empty,
                     concurrency=concurrency,
+                    at_once=at_once,
+                    grace=grace,
+                    memory_limit=memory_limit,
+                    by_queue=True,
                     tracker=tracker,
                     stop=stop,
                 )
@@ -159,21 +177,24 @@ async def work(
 
 @flow(name="maintain", flow_run_name="maintain", retries=0, persist_result=False, log_prints=False)
 async def maintain() -> State[Any]:
-    """Take back the jobs of dead workers."""
+    """Take back the jobs of dead workers, and remove the finished jobs that their queues keep no longer."""
+    stop = threading.Event()
     try:
-        message = await asyncio.to_thread(_maintain)
+        with stop_on_signals(stop):
+            message = await in_thread(lambda: _maintain(stop), stop)
     except (FlowsError, JobsError) as error:
         return Failed(message=str(error))
     get_run_logger().info("Maintain: %s", message)
-    return Completed(message=message)
+    return Cancelled(message=f"Stopped by hand: {message}") if stop.is_set() else Completed(message=message)
 
 
-def _maintain() -> str:
+def _maintain(stop: threading.Event) -> str:
+    from flows import registry
+    from flows.maintain import maintain as maintain_all
     from flows.settings import open_store
 
     store = open_store()
     try:
-        rescued = store.rescue([view.queue for view in store.queues()])
+        return str(maintain_all(store, registry.load(), stop=stop.is_set))
     finally:
         store.close()
-    return f"{rescued} jobs of dead workers taken back" if rescued else "nothing to do"

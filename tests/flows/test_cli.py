@@ -12,8 +12,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from flows.cli.filters import STATES
 from flows.cli.program import program
-from flows.cli.waiting import STATES
 from jobs import models
 
 if TYPE_CHECKING:

@@ -279,3 +279,64 @@ def test_entry_points_of_installed_distributions(project: Project, monkeypatch: 
     assert sorted(broken.file for broken in found.broken) == [
         "entry point bad = nosuch_plugin", "entry point worse = plugin_of_ours:nothing",
     ]  # fmt: skip
+
+
+JOB_TYPE = "from flows import JobType\n"
+
+
+def job_type(name: str, variable: str = "j", of: str = "c") -> str:
+    """Return the line that declares a job type."""
+    return f"{variable} = JobType({name!r}, {of}, process=print)\n"
+
+
+def test_job_types_are_found(project: Project) -> None:
+    """By themselves and in lists; with them their client and its file."""
+    project.write(
+        "syncs/a.py", HEAD + JOB_TYPE + "many = [JobType(f'a.{n}', Client('a', connect=print), process=print) for n in '1']\n"
+    )
+    project.write("syncs/b.py", HEAD + JOB_TYPE + client("b") + job_type("b.x"))
+    found = load()
+    assert list(found.job_types) == ["b.x", "a.1"] or list(found.job_types) == ["a.1", "b.x"]
+    assert sorted(found.clients) == ["a", "b"]
+    assert found.origin["b.x"] == found.files["job type", "b.x"] == "syncs/b.py"
+    assert found.job_types_of("b") == (found.job_type("b.x"),)
+    assert found.broken == ()
+    with pytest.raises(UnknownName, match=r"no job type is called 'b\.y'; did you mean 'b\.x'"):
+        found.job_type("b.y")
+    with pytest.raises(UnknownName, match=r"no sync is called 'b\.x', but a job type is; `syncs enqueue`"):
+        found.sync("b.x")
+
+
+def test_a_job_type_that_is_declared_twice(project: Project) -> None:
+    """Both files are named, and neither counts."""
+    for name in ("a", "b"):
+        project.write(f"syncs/{name}.py", HEAD + JOB_TYPE + client(name) + job_type("x"))
+    found = load()
+    assert found.job_types == {}
+    assert [str(broken) for broken in found.broken] == [
+        "syncs/a.py: job type 'x' is declared in syncs/a.py and syncs/b.py; give one another id, or import it from the other file"
+    ]
+
+
+@pytest.mark.parametrize("second", ["a", "b"])
+def test_a_job_type_with_the_id_of_a_sync(project: Project, second: str) -> None:
+    """Both would be the same type in the job table: neither counts, and the error names both files."""
+    project.write("syncs/a.py", HEAD + client("a") + sync("x"))
+    with (project.folder / f"syncs/{second}.py").open("a") as file:
+        file.write(HEAD + JOB_TYPE + client("z", "z") + job_type("x", of="z"))
+    found = load()
+    assert (dict(found.syncs), dict(found.job_types)) == ({}, {})
+    (broken,) = found.broken
+    assert "a job type 'x' is declared in syncs/" in str(broken)
+    assert "sync" in broken.error
+    for lookup in (found.sync, found.job_type):
+        with pytest.raises(UnknownName, match="a job type 'x' is declared in"):
+            lookup("x")
+
+
+def test_a_job_type_of_a_client_that_is_declared_twice(project: Project) -> None:
+    """Nobody can tell whose pauses count."""
+    project.write("syncs/a.py", HEAD + JOB_TYPE + client("c") + job_type("x"))
+    project.write("syncs/b.py", HEAD + client("c"))
+    with pytest.raises(UnknownName, match="job type 'x' cannot run: client 'c' is declared in"):
+        load().job_type("x")

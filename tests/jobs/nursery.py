@@ -92,15 +92,15 @@ def work(fault: Fault) -> None:
     store = JobStore(Database(OPTIONS["url"]), max_rescues=int(OPTIONS.get("max_rescues", 3)))
     fault.watch(store.db)
     lease, pace, batch = float(OPTIONS.get("lease", 60)), float(OPTIONS.get("pace", 0.002)), int(OPTIONS.get("batch", 8))
+    lanes = [Lane(*lane) for lane in OPTIONS.get("lanes", [LANE])]
     me, hands = this_worker(), Hands(store, lease)
     effects = os.open(OPTIONS["effects"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     while True:
         fault.pass_by("between")
         # Suspects one at a time, so that a batch's poison shows.
-        jobs = store.claim([LANE], 1, worker=me, lease=lease, suspects=True) or store.claim([LANE], batch, worker=me, lease=lease)
+        jobs = store.claim(lanes, 1, worker=me, lease=lease, suspects=True) or store.claim(lanes, batch, worker=me, lease=lease)
         if not jobs:
-            left = store.lane(LANE)
-            if left.due + left.delayed + left.processing == 0:
+            if not any(left.due + left.delayed + left.processing for left in map(store.lane, lanes)):
                 break
             time.sleep(0.02)
             continue

@@ -33,7 +33,7 @@ class Refused(Exception):
         (OperationalError("", {}, Refused("terminating connection", "57P01")), False),
         (OperationalError("", {}, Refused("database is locked")), False),
         (IntegrityError("", {}, Refused('duplicate key value violates unique constraint "job_twin"', "23505")), True),
-        (IntegrityError("", {}, Refused("UNIQUE constraint failed: job.queue, job.fingerprint")), True),
+        (IntegrityError("", {}, Refused("UNIQUE constraint failed: job.fingerprint, job.queue")), True),
         (IntegrityError("", {}, Refused('duplicate key value violates unique constraint "thing_pkey"', "23505")), False),
     ],
 )

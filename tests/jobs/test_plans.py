@@ -1,49 +1,117 @@
-"""Plans of the hot statements with 20,000 jobs and records (T19): each finds its rows by an index, on both databases."""
+"""Plans of the hot statements with 100,000 jobs (T19): each finds its rows by an index, on both databases."""
 
 from __future__ import annotations
 
+import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from kit import ELSEWHERE, LANE, OTHER, begin, content, done, run_script, take
+from kit import ELSEWHERE, LANE, OTHER, begin, content, done, query, row, run_script, take
 from sqlalchemy import event
 
-from jobs import Failure, Gone, JobStore
-from jobs.job import Job
+from jobs import Database, Failure, Gone, JobStore, Queue, Rate
+from jobs.job import Job, Lane
 from jobs.page import Item
 
-N = 20_000
+SERIAL = Lane("serial", "api", "api.serial")
+N = 100_000
+_TIME = "2020-01-01 00:00:00.000000+00"
+#: Half of it finished, the rest in two lanes, but for a tenth in a queue of serial keys: one long backlog and many short ones.
+#: A few have waited for years at low priorities.
 _JOBS = """
 INSERT INTO job (queue, client, type, key, fingerprint, state, priority, available_at, created_at, finished_at, lease_until,
-    worker, claim_no)
-SELECT 'default', 'api', CASE WHEN n % 4 = 0 THEN 'api.others' ELSE 'api.things' END, 'k' || n, 'f/' || n,
-    CASE WHEN n % 2 = 0 THEN 'success' WHEN n % 100 = 1 THEN 'processing' ELSE 'queued' END, 0,
-    '2020-01-01 00:00:00.000000+00', '2020-01-01 00:00:00.000000+00',
-    CASE WHEN n % 2 = 0 THEN {time} END, CASE WHEN n % 100 = 1 THEN {later} END, CASE WHEN n % 100 = 1 THEN '{worker}' END, 1
+    worker, claim_no, serial_key)
+SELECT CASE WHEN n % 10 = 9 THEN 'serial' ELSE 'default' END, 'api',
+    CASE WHEN n % 10 = 9 THEN 'api.serial' WHEN n % 4 = 1 THEN 'api.others' ELSE 'api.things' END, 'k' || n, 'f/' || n,
+    CASE WHEN n % 2 = 0 THEN 'success' WHEN n % 100 = 1 THEN 'processing' ELSE 'queued' END,
+    CASE WHEN n % 1000 = 3 THEN -1 - n % 7000 / 1000 ELSE 0 END,
+    CASE WHEN n % 1000 = 3 THEN {time} ELSE {recent} END, {time},
+    CASE WHEN n % 2 = 0 THEN {time} END, CASE WHEN n % 100 = 1 THEN {later} END,
+    CASE WHEN n % 100 = 1 THEN '{worker}' END, 1,
+    CASE WHEN n % 100 = 99 THEN 'key ' || (n / 300) WHEN n % 10 = 9 THEN 'backlog' END
 FROM {numbers}
 ----
 INSERT INTO record (sync, key, version, content_hash, generation, first_seen_at, changed_at, synced_at, data)
-SELECT 'api.things', 'r' || n, '1', 'h', 1, {time}, {time}, {time}, '{data}' FROM {numbers}
+SELECT 'api.things', 'r' || n, '1', 'h', 1, {time}, {time}, {time}, '{data}' FROM {numbers} WHERE n % 5 = 0
+----
+INSERT INTO start (queue, at, count) SELECT 'limited', {time}, 1 FROM {numbers} WHERE n % 10 = 0
+----
+INSERT INTO start (queue, at, count) SELECT 'default', {later}, 1 FROM {numbers} WHERE n % 1000 = 0
 """
 
 
-@pytest.fixture
-def full(store: JobStore, dialect: str) -> JobStore:
+Plans = Callable[[], list[tuple[str, str]]]
+
+
+def fill(store: JobStore) -> None:
     """Fill a store; without statistics on SQLite, as is usual there, and with those of autovacuum on PostgreSQL."""
-    moments = {"time": "'2020-01-01 00:00:00.000000+00'", "later": "'2099-01-01 00:00:00.000000+00'", "worker": ELSEWHERE}
-    data = '["' + "x" * 400 + '"]'
-    if dialect == "sqlite":
+    moments = {"time": f"'{_TIME}'", "recent": "'2024-01-01 00:00:00.000000+00'", "later": "'2099-01-01 00:00:00.000000+00'"}
+    rows = {"worker": ELSEWHERE, "data": '["' + "x" * 400 + '"]'}
+    if store.db.dialect == "sqlite":
         numbers = f"(WITH RECURSIVE c(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM c WHERE n < {N - 1}) SELECT n FROM c)"
-        run_script(store, _JOBS.format(numbers=numbers, data=data, **moments))
+        run_script(store, _JOBS.format(numbers=numbers, **rows, **moments))
     else:
-        moments = {name: value + "::timestamptz" if name != "worker" else value for name, value in moments.items()}
-        script = _JOBS.format(numbers=f"generate_series(0, {N - 1}) AS s(n)", data=data, **moments)
-        script = script.replace("'2020-01-01 00:00:00.000000+00',", "'2020-01-01 00:00:00.000000+00'::timestamptz,")
+        moments = {name: value + "::timestamptz" for name, value in moments.items()}
+        script = _JOBS.format(numbers=f"generate_series(0, {N - 1}) AS s(n)", **rows, **moments)
         run_script(store, script.replace("%", "%%"))
         run_script(store, "ANALYZE")
+
+
+@pytest.fixture(scope="module")
+def _filled_sqlite(_migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("filled") / "filled.db"
+    shutil.copy(_migrated_sqlite, path)
+    store = JobStore(Database(f"sqlite:///{path}"))
+    fill(store)
+    # All of it into the one file that is copied.
+    store.db.close()
+    return path
+
+
+@pytest.fixture(scope="module")
+def _filled_postgres(postgres: Any, _migrated_postgres: str) -> str:
+    name: str = postgres.create(_migrated_postgres)
+    store = JobStore(Database(postgres.url(name)))
+    fill(store)
+    store.close()
+    return name
+
+
+@pytest.fixture
+def database_url(dialect: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Return the URL of a copy of the full database: it is filled once."""
+    if dialect == "sqlite":
+        path = tmp_path / "full.db"
+        shutil.copy(request.getfixturevalue("_filled_sqlite"), path)
+        yield f"sqlite:///{path}"
+        return
+    server = request.getfixturevalue("postgres")
+    name = server.create(request.getfixturevalue("_filled_postgres"))
+    yield server.url(name)
+    server.drop(name)
+
+
+@pytest.fixture
+def full(store: JobStore) -> JobStore:
+    """Return a store on the full database whose next look at its queues is a while away."""
+    settle(store)
     return store
+
+
+def settle(store: JobStore, seconds: float = 3600) -> None:
+    """Let the store look at its queues once, and then not for a while."""
+    store.rescue(["default", "serial"])
+    store._claims._looked_at.clear()
+    store._claims._aged_at.clear()
+    take(store, 1, worker="far:1:1:1")
+    take(store, 1, SERIAL, worker="far:1:1:1")
+    store._claims._turns.went(100)
+    for queue in ("default", "serial"):
+        store._claims._looked_at[queue] = store._claims._aged_at[queue] = time.monotonic() + seconds
 
 
 @pytest.fixture
@@ -80,30 +148,106 @@ def assert_by_index(plans: list[tuple[str, str]], *, sorts: bool = True) -> None
     assert plans
     for statement, plan in plans:
         lines = [line.strip() for line in plan.splitlines()]
-        scans = [line for line in lines if line.startswith(("SCAN job", "SCAN record", "SCAN attempt", "SCAN listing"))]
-        scans += [line for line in lines if "Seq Scan on job" in line or "Seq Scan on record" in line]
+        scans = [
+            line for line in lines if line.startswith(("SCAN job", "SCAN record", "SCAN attempt", "SCAN listing", "SCAN start"))
+        ]
+        scans += [line for line in lines if any(f"Seq Scan on {name}" in line for name in ("job", "record", "start"))]
         assert not scans, f"{scans}\n{plan}\n{statement}"
         if not sorts:
             assert "TEMP B-TREE" not in plan, f"{plan}\n{statement}"
             assert "Sort" not in plan, f"{plan}\n{statement}"
 
 
-def test_claim(full: JobStore, explained: Callable[[], list[tuple[str, str]]]) -> None:
-    """A claim walks job_ready in its order: no sort, no scan."""
-    full.rescue(["default"])
-    explained()
-    full._claims._rescued_at["default"] = time.monotonic()
+def of_claims(plans: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return those of the statements that take jobs."""
+    return [(statement, plan) for statement, plan in plans if statement.startswith("WITH") and "UPDATE job" in statement]
+
+
+@pytest.mark.rows("AQ-45", "T19")
+def test_claim(full: JobStore, explained: Plans) -> None:
+    """A claim is one statement that walks job_ready in its order: no sort, no scan."""
     assert len(take(full, 25)) == 25
     (claim,) = explained()
     assert "job_ready" in claim[1]
     assert_by_index([claim], sorts=False)
-    take(full, 25, LANE, OTHER)
+
+
+@pytest.mark.rows("T19")
+def test_claim_from_lanes(full: JobStore, explained: Plans) -> None:
+    """Several lanes are asked for their first priorities in one statement, and claimed from in order."""
+    assert Counter(job.lane for job in take(full, 25, LANE, OTHER)) == {LANE: 13, OTHER: 12}
     plans = explained()
+    assert len(of_claims(plans)) == len(plans) - 1
     assert all("job_ready" in plan for _, plan in plans)
     assert_by_index(plans, sorts=False)
 
 
-def test_rescue(full: JobStore, explained: Callable[[], list[tuple[str, str]]]) -> None:
+@pytest.mark.rows("T19", "AQ-33")
+def test_aged_claim(full: JobStore, explained: Plans) -> None:
+    """Who has waited long is found by a step for each priority, and claimed without a sort."""
+    full._claims._aged_at.clear()
+    jobs = take(full, 25)
+    assert sorted(row(full, job.id)["priority"] < 0 for job in jobs) == [False] * 18 + [True] * 7
+    plans = explained()
+    assert any("WITH RECURSIVE" in statement for statement, _ in plans)
+    assert_by_index(plans, sorts=False)
+
+
+@pytest.mark.rows("T19")
+def test_suspects(full: JobStore, explained: Plans) -> None:
+    """Suspects are looked for in the same index."""
+    take(full, 1, suspects=True)
+    (claim,) = explained()
+    assert "job_ready" in claim[1]
+    assert_by_index([claim], sorts=False)
+
+
+@pytest.mark.rows("T19")
+def test_serial_claim(full: JobStore, explained: Plans) -> None:
+    """A backlog of one key is not read: some hundred rows in order, then a step for each key."""
+    jobs = take(full, 100, SERIAL)
+    assert len(jobs) == 100
+    assert (
+        len(
+            {
+                row["serial_key"]
+                for row in query(full, "SELECT serial_key FROM job WHERE state = 'processing' AND queue = 'serial'")
+            }
+        )
+        >= 100
+    )
+    plans = explained()
+    assert len(of_claims(plans)) == 2
+    assert any("job_serial" in plan for _, plan in plans)
+    assert_by_index(plans)
+
+
+@pytest.mark.rows("T19")
+def test_budget(full: JobStore, explained: Plans) -> None:
+    """Slots are counted by job_lease and starts by start_queue; old starts are deleted by it too."""
+    full.serve(Queue("default", concurrency=2000, rate=Rate(200, 60)), declared=True)
+    explained()
+    assert len(take(full, 25)) == 25
+    plans = explained()
+    counts = [plan for statement, plan in plans if "count(*)" in statement]
+    assert len(counts) == 1
+    assert "job_lease" in counts[0]
+    assert "start_queue" in counts[0]
+    assert any("DELETE FROM start" in statement for statement, _ in plans)
+    assert_by_index(plans)
+
+
+@pytest.mark.rows("T19")
+def test_wait_hint(full: JobStore, explained: Plans) -> None:
+    """The next free start is found by start_queue."""
+    full.serve(Queue("default", rate=Rate(100, 60)))
+    explained()
+    assert full.wait_hint(["default"]) is not None
+    assert_by_index(explained())
+
+
+@pytest.mark.rows("T19")
+def test_rescue(full: JobStore, explained: Plans) -> None:
     """Rescue reads what is processing, by job_lease."""
     full.rescue(["default"])
     plans = explained()
@@ -111,7 +255,7 @@ def test_rescue(full: JobStore, explained: Callable[[], list[tuple[str, str]]]) 
     assert_by_index(plans)
 
 
-def test_finish(full: JobStore, explained: Callable[[], list[tuple[str, str]]]) -> None:
+def test_finish(full: JobStore, explained: Plans) -> None:
     """Everything a finish does, it does by primary key or by the index of twins."""
     jobs = take(full, 25)
     explained()
@@ -127,7 +271,7 @@ def test_finish(full: JobStore, explained: Callable[[], list[tuple[str, str]]]) 
     assert_by_index(plans)
 
 
-def test_renew_and_release(full: JobStore, explained: Callable[[], list[tuple[str, str]]]) -> None:
+def test_renew_and_release(full: JobStore, explained: Plans) -> None:
     """Leases are found by primary key."""
     jobs = take(full, 100)
     explained()
@@ -136,7 +280,7 @@ def test_renew_and_release(full: JobStore, explained: Callable[[], list[tuple[st
     assert_by_index(explained())
 
 
-def test_page(full: JobStore, explained: Callable[[], list[tuple[str, str]]]) -> None:
+def test_page(full: JobStore, explained: Plans) -> None:
     """A page looks up its own records, one by one."""
     claim = begin(full)
     items = [Item(f"r{n}", "1" if n % 2 else "2") for n in range(500)]
@@ -145,25 +289,23 @@ def test_page(full: JobStore, explained: Callable[[], list[tuple[str, str]]]) ->
     assert_by_index(explained())
 
 
-def test_lane_view(full: JobStore, explained: Callable[[], list[tuple[str, str]]]) -> None:
+def test_lane_view(full: JobStore, explained: Plans) -> None:
     """What is left in a lane costs as much as there is left, not as much as there ever was."""
     full.lane(OTHER)
     assert_by_index(explained())
 
 
 def test_times(full: JobStore) -> None:
-    """With 20,000 rows each call is far below what a person or a lease would notice; the best of some counts."""
+    """With 100,000 rows each call is far below what a person or a lease would notice; the best of some counts."""
     claim = begin(full)
     items = [Item(f"r{n}", "1") for n in range(500)]
-    full.rescue(["default"])
-    full._claims._rescued_at["default"] = time.monotonic() + 60
     jobs: list[Job] = []
     calls: dict[str, tuple[float, Callable[[], Any]]] = {
-        "page": (0.05, lambda: full.enqueue_page(claim, LANE, items, cursor=1)),
-        "claim": (0.02, lambda: jobs.__setitem__(slice(None), take(full, 25))),
-        "renew": (0.02, lambda: full.renew([(job.id, job.claim_no) for job in jobs], lease=60)),
-        "finish": (0.03, lambda: full.finish([done(job, content=content(job.id)) for job in jobs])),
-        "lane": (0.02, lambda: full.lane(LANE)),
+        "page": (0.1, lambda: full.enqueue_page(claim, LANE, items, cursor=1)),
+        "claim": (0.04, lambda: jobs.__setitem__(slice(None), take(full, 25))),
+        "renew": (0.04, lambda: full.renew([(job.id, job.claim_no) for job in jobs], lease=60)),
+        "finish": (0.06, lambda: full.finish([done(job, content=content(job.id)) for job in jobs])),
+        "lane": (0.1, lambda: full.lane(LANE)),
     }
     best = dict.fromkeys(calls, 9.0)
     for _ in range(6):

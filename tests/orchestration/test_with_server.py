@@ -185,6 +185,23 @@ def test_run_here_is_shown_there(project: Project, name: str, state: tuple[str, 
     until(lambda: project.find("logs", logs={"flow_run_id": {"any_": [run["id"]]}}))
 
 
+@pytest.mark.rows("AQ-54")
+def test_what_was_worked_is_one_event(project: Project) -> None:
+    """A run of thirty entities tells Prefect once, with their number by outcome, for automations to listen to."""
+    project.syncs("run", "tiny.good", "--full")
+    run = project.newest_run("tiny.good")
+
+    def told() -> list[dict[str, Any]]:
+        wanted = {"event": {"name": ["sync.jobs.worked"]}, "related": {"id": [f"prefect.flow-run.{run['id']}"]}}
+        found: list[dict[str, Any]] = httpx.post(f"{project.url}/events/filter", json={"filter": wanted}).json()["events"]
+        return found
+
+    until(told)
+    (event,) = told()
+    assert event["resource"]["prefect.resource.id"] == "sync-clients.tiny.good"
+    assert (event["payload"]["jobs"], event["payload"]["failed"], event["payload"]["last"]) == (30, 0, True)
+
+
 def test_run_here_is_the_same_as_without_prefect(project: Project, api_url: str, tmp_path: Path) -> None:
     """The engine's result comes back through Prefect unchanged."""
     through = project.syncs("run", "tiny.good", "--full")

@@ -31,6 +31,16 @@ def upgrade() -> None:
         sqlite_where=sa.text("state = 'queued'"),
         postgresql_where=sa.text("state = 'queued'"),
     )
+    # The fingerprint first: led by the queue, PostgreSQL without statistics took job_ready for as good and read a whole queue.
+    op.drop_index("job_twin", table_name="job")
+    op.create_index(
+        "job_twin",
+        "job",
+        ["fingerprint", "queue"],
+        unique=True,
+        sqlite_where=sa.text("state = 'queued' AND fingerprint IS NOT NULL"),
+        postgresql_where=sa.text("state = 'queued' AND fingerprint IS NOT NULL"),
+    )
     op.create_index(
         "job_serial",
         "job",

@@ -1,0 +1,184 @@
+"""Finding and importing the files of a project, and telling in one line what is wrong with one. Knows no declaration.
+
+A file may import what lies beside it by its plain name (`from _shared import clean`, `from petstore import petstore`);
+installed packages go first. A file that its neighbour imports is the same module as the one that is read here, so what it
+declares is one thing.
+"""
+
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+ENTRY_POINTS = "sync_clients"
+"""The entry point group of installed distributions."""
+
+_PACKAGE = "syncs_files"
+_NEIGHBOURS = "__syncs_folder__"
+_TEXT = "__syncs_text__"
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A file that cannot be used as it is, and why, in one line."""
+
+    file: str
+    error: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.error}"
+
+
+class Source(NamedTuple):
+    """What a file or an entry point has at its top level, and where that is."""
+
+    names: Mapping[str, Any]
+    file: str
+
+
+def read_paths(paths: Iterable[str | Path]) -> Iterator[Source | Broken]:
+    """Import files, and the files of folders, each once."""
+    folders: dict[Path, list[Path]] = {}
+    seen: set[Path] = set()
+    for path in map(Path, paths):
+        if path.is_dir():
+            files = sorted(file for file in path.glob("*.py") if not file.name.startswith("_") and file.is_file())
+        elif path.is_file():
+            files = [path]
+        else:
+            yield Broken(str(path), "there is no such file or folder; correct SYNCS_PATH")
+            continue
+        for file in files:
+            if (real := file.resolve()) not in seen:
+                seen.add(real)
+                folders.setdefault(real.parent, []).append(file)
+    for folder, files in folders.items():
+        yield from _read_folder(folder, files)
+
+
+def _read_folder(folder: Path, files: Sequence[Path]) -> Iterator[Source | Broken]:
+    before = _enter(folder)
+    modules: list[tuple[bool, Path, ModuleType]] = []
+    broken = []
+    for file in files:
+        imported = _neighbour(file)
+        try:
+            modules.append((imported is None, file, imported or _import(file)))
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a file does wrong, even to exit, hides no other
+            broken.append(Broken(str(file), _explain(error, file)))
+    _mark(folder, before)
+    yield from broken
+    # Files that a neighbour imported go first: what they declare is theirs, although the neighbour holds it too.
+    for _, file, module in sorted(modules, key=lambda entry: entry[0]):
+        yield Source(vars(module), str(file))
+
+
+def read_entry_points() -> Iterator[Source | Broken]:
+    """Load what installed distributions contribute."""
+    from importlib.metadata import entry_points
+
+    for point in entry_points(group=ENTRY_POINTS):
+        where = f"entry point {point.name} = {point.value}"
+        try:
+            loaded = point.load()
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - nor does a broken plugin
+            yield Broken(where, _explain(error, None))
+            continue
+        yield Source(vars(loaded) if isinstance(loaded, ModuleType) else {point.name: loaded}, where)
+
+
+def _enter(folder: Path) -> set[str]:
+    """Let plain names mean the files of this folder, after all installed ones; return the modules there were before."""
+    ours = {str(folder)}
+    for name, module in list(sys.modules.items()):
+        of = getattr(module, _NEIGHBOURS, None)
+        if of is None:
+            continue
+        ours.add(of)
+        if name.startswith(f"{_PACKAGE}."):
+            # Kept, and used again where the file has not changed: what it declares, tables above all, exists once.
+            continue
+        # An earlier load, or an earlier folder with a file of the same name.
+        if of == str(folder) or (folder / f"{name}.py").exists():
+            del sys.modules[name]
+    # The folder stays on the path, for imports inside functions. Of ours, this one is the first.
+    others = [path for path in sys.path if path in ours and path != str(folder)]
+    sys.path[:] = [*(path for path in sys.path if path not in ours), str(folder), *others]
+    importlib.invalidate_caches()
+    return set(sys.modules)
+
+
+def _mark(folder: Path, before: set[str]) -> None:
+    """Remember which modules came from this folder, so that the next load reads them anew."""
+    for name in set(sys.modules) - before:
+        file = getattr(sys.modules[name], "__file__", None)
+        if file and Path(file).parent == folder:
+            setattr(sys.modules[name], _NEIGHBOURS, str(folder))
+
+
+def _neighbour(file: Path) -> ModuleType | None:
+    module = sys.modules.get(file.stem)
+    known = getattr(module, "__file__", None)
+    return module if known is not None and Path(known).resolve() == file.resolve() else None
+
+
+def _import(file: Path) -> ModuleType:
+    real = file.resolve()
+    name = f"{_PACKAGE}.{real.stem}_{hashlib.blake2b(str(real).encode(), digest_size=4).hexdigest()}"
+    # Read twice in one process, a file is one module, as with any import: a second SQLModel table of one name is an error.
+    # With what lies beside it, which it may import.
+    files = sorted(path for path in real.parent.glob("*.py") if path != real)
+    text = hashlib.blake2b(b"\0".join(path.read_bytes() for path in (real, *files)), digest_size=16).digest()
+    known = sys.modules.get(name)
+    if known is not None and getattr(known, _TEXT, None) == text:
+        return known
+    spec = importlib.util.spec_from_file_location(name, real)
+    if spec is None or spec.loader is None:
+        raise ImportError("this is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    names = [name]
+    # Under its plain name too, so that a neighbour's import finds this module and does not make a second one.
+    if real.stem.isidentifier() and real.stem not in sys.modules:
+        plain = importlib.util.find_spec(real.stem)
+        if plain is not None and plain.origin == str(real):
+            names.append(real.stem)
+    # Before it runs: dataclasses, pydantic and typing look a class's module up here.
+    sys.modules.update(dict.fromkeys(names, module))
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        for taken in names:
+            sys.modules.pop(taken, None)
+        raise
+    setattr(module, _TEXT, text)
+    return module
+
+
+def _explain(error: BaseException, file: Path | None) -> str:
+    """Say in one line what went wrong, and at which line of this file."""
+    text = next(iter(str(error).strip().splitlines()), "")
+    if isinstance(error, SyntaxError) and error.filename:
+        text = error.msg
+        if file is None or Path(error.filename).resolve() != file.resolve():
+            text += f" ({error.filename}, line {error.lineno})"
+    line = _line(error, file)
+    what = type(error).__name__ + (f": {text}" if text else "")
+    return f"line {line}: {what}" if line else what
+
+
+def _line(error: BaseException, file: Path | None) -> int | None:
+    if file is None:
+        return None
+    real = str(file.resolve())
+    if isinstance(error, SyntaxError) and error.filename == real:
+        return error.lineno
+    found, trace = None, error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == real:
+            found = trace.tb_lineno
+        trace = trace.tb_next
+    return found

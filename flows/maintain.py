@@ -1,0 +1,90 @@
+"""What keeps the tables in order: jobs of dead workers go back, old ones go. One function for the command, the flow and the
+workers. Knows no Prefect.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flows.registry import Registry
+
+if TYPE_CHECKING:
+    from jobs.poison import Poisoned
+    from jobs.retention import Pruned
+    from jobs.store import JobStore
+
+EVERY = 600.0
+"""Seconds between two tidyings, whatever the number of workers."""
+
+ORPHANS_EVERY = 86_400.0
+"""Seconds between two looks for attempts without a job, which read all attempts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Maintained:
+    """What was done."""
+
+    #: Jobs taken back from dead and silent workers, and of these the ones that ended as poison.
+    rescued: int
+    poisoned: int
+    pruned: "Pruned"
+
+    def __str__(self) -> str:
+        parts = []
+        if self.rescued:
+            ended = f", {self.poisoned:,} of them ended as poison" if self.poisoned else ""
+            parts.append(f"{_jobs(self.rescued)} of dead workers taken back{ended}")
+        if self.pruned.total:
+            states = ", ".join(f"{count:,} {state}" for state, count in self.pruned.jobs.items())
+            parts.append(f"{_jobs(self.pruned.total)} removed ({states})")
+        for count, name in (
+            (self.pruned.attempts, "attempts"), (self.pruned.starts, "old starts"), (self.pruned.pauses, "old pauses")
+        ):  # fmt: skip
+            if count:
+                parts.append(f"{count:,} {name} removed")
+        if self.pruned.stopped:
+            parts.append("stopped before the end")
+        return "; ".join(parts) or "nothing to do"
+
+
+def maintain(
+    store: "JobStore", registry: Registry | None = None, *, stop: Callable[[], bool] = lambda: False, orphans: bool = True
+) -> Maintained:
+    """Take back the jobs of dead workers, and remove what the queues keep no longer, of all queues.
+
+    Args:
+        store: whose.
+        registry: whose declared queues say what they keep; without it counts what workers last said.
+        stop: asked between two transactions.
+        orphans: look also for attempts without a job.
+
+    Raises:
+        JobsError, SQLAlchemyError: the database failed; what is done by then stays done.
+    """
+    for queue in () if registry is None else registry.queues.values():
+        store.serve(queue, declared=True)
+    poisoned: list[Poisoned] = []
+    rescued = store.rescue(store.busy_queues(), on_poison=poisoned.append)
+    return Maintained(rescued, len(poisoned), store.prune(stop=stop, orphans=orphans))
+
+
+def tidy(store: "JobStore", *, stop: Callable[[], bool] = lambda: False) -> Maintained | None:
+    """Do the same if it is due and nobody else does it; workers call it now and then (M14).
+
+    Args:
+        store: whose.
+        stop: asked between two transactions.
+
+    Returns:
+        What was done, or `None` where nothing was due.
+
+    Raises:
+        JobsError, SQLAlchemyError: the database failed.
+    """
+    if not store.due_for("tidy", EVERY):
+        return None
+    return maintain(store, stop=stop, orphans=store.due_for("orphans", ORPHANS_EVERY))
+
+
+def _jobs(count: int) -> str:
+    return f"{count:,} job" if count == 1 else f"{count:,} jobs"

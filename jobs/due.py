@@ -1,0 +1,102 @@
+"""When the next job of a lane may begin. Reads only, and claims nothing.
+
+Both questions go to the index job_ready, one step for each priority in a lane, however many jobs wait there.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import CTE, Integer, exists, func, literal_column, select
+
+from jobs.clock import UTCDateTime
+from jobs.database import Database
+from jobs.job import Lane
+from jobs.models import job, pause
+from jobs.ready import ORDER, LaneColumns, is_free, is_in_turn
+from jobs.rows import Rows
+from jobs.settle import QUEUED
+
+LEVELS = 20
+"""Priorities of one lane that are asked for the first delayed job; those of further ones are seen by the next look."""
+
+_NAMES = ("queue", "client", "type", "phase")
+
+
+class Dues:
+    """Times of one database."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._lanes = Rows(db, {"n": "int", "queue": "text", "client": "text", "type": "text", "phase": "text"}, name="lane")
+        level = self._levels(db).c
+        of_level = [*LaneColumns(*(level[name] for name in _NAMES)).fits(), job.c.priority == level.priority]
+        later = select(job.c.available_at).where(job.c.state == QUEUED, *of_level, job.c.available_at > db.now)
+        due = select(job.c.id).where(job.c.state == QUEUED, *of_level, job.c.available_at <= db.now, is_in_turn())
+        later, due = (one.order_by(job.c.available_at).limit(1) for one in (later, due))
+        self._next = select(func.min(later.scalar_subquery()).label("at"), db.now.label("now")).where(level.priority.is_not(None))
+        self._due = select(exists(select(level.priority).where(due.scalar_subquery().is_not(None))))
+        self._ends = select(pause.c.client, pause.c.until, db.now.label("now")).where(
+            pause.c.ended_at.is_(None), pause.c.until > db.now
+        )
+
+    def _levels(self, db: Database) -> CTE:
+        """Each priority of each lane whose client is not paused, the highest first: one step in the index for each."""
+        lanes = self._lanes
+
+        def highest(of: Any, *conditions: Any) -> Any:
+            lane = LaneColumns(*(getattr(of, name) for name in _NAMES))
+            query = select(job.c.priority).where(job.c.state == QUEUED, *lane.fits(), *conditions)
+            return query.order_by(*ORDER).limit(1).scalar_subquery()
+
+        columns = [getattr(lanes, name).label(name) for name in _NAMES]
+        level = (
+            select(*columns, highest(lanes).label("priority"), literal_column("1", Integer).label("depth"))
+            .where(is_free(db, lanes.client))
+            .cte("level", recursive=True)
+        )
+        of = level.c
+        return level.union_all(
+            select(
+                *(of[name] for name in _NAMES), highest(of, job.c.priority < of.priority), of.depth + literal_column("1")
+            ).where(of.priority.is_not(None), of.depth < literal_column(str(LEVELS)))
+        )
+
+    def _bind(self, lanes: Sequence[Lane]) -> dict[str, Any]:
+        return self._lanes.bind([(n, *lane) for n, lane in enumerate(lanes)])
+
+    def next(self, lanes: Sequence[Lane]) -> float | None:
+        """Say when to look again.
+
+        Args:
+            lanes: which.
+
+        Returns:
+            Seconds until the first delayed job of these lanes is due, or the first pause of their clients ends; `None` if
+            nothing of that is known.
+        """
+        if not lanes:
+            return None
+        clients = {lane.client for lane in lanes}
+        with self._db.read() as connection:
+            row = connection.execute(self._next, self._bind(lanes)).one()
+            waits = [_seconds(row.at, row.now)] if row.at is not None else []
+            waits += [_seconds(end.until, end.now) for end in connection.execute(self._ends) if end.client in clients]
+        return min(waits, default=None)
+
+    def is_due(self, lanes: Sequence[Lane]) -> bool:
+        """Tell whether a job of these lanes waits for nothing but room in its queue: it is due, in turn, and not paused."""
+        if not lanes:
+            return False
+        with self._db.read() as connection:
+            return bool(connection.execute(self._due, self._bind(lanes)).scalar_one())
+
+
+def _seconds(then: Any, now: Any) -> float:
+    return max(0.0, (_moment(then) - _moment(now)).total_seconds())
+
+
+def _moment(found: Any) -> datetime:
+    value = UTCDateTime().process_result_value(found, None)
+    assert value is not None
+    return value

@@ -1,0 +1,221 @@
+"""Waking up when jobs may have come, and knowing when the next one is due."""
+
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import kit
+import psutil
+import pytest
+from kit import LANE, change, enqueue, take
+
+from jobs import Failure, JobStore, Retry
+from jobs.duplicate import NewJob
+from jobs.job import Lane
+from jobs.wake import Wakes
+
+NEVER = threading.Event()
+OTHER = Lane("other", "api", "api.other")
+
+
+@pytest.fixture
+def wakes(store: JobStore) -> Iterator[Wakes]:
+    """What wakes this thread."""
+    with Wakes(store.db) as found:
+        while found.wait(0, NEVER):
+            pass
+        yield found
+
+
+def add(store: JobStore, *lanes: Lane, delay: float | None = None, priority: int = 0) -> None:
+    """Queue jobs as `flows.enqueue` does."""
+    store.enqueue([NewJob(lane, {}, delay=delay, priority=priority) for lane in lanes])
+
+
+def elapsed(wait: Callable[[], bool]) -> tuple[bool, float]:
+    """Return what a wait says, and how long it took."""
+    began = time.monotonic()
+    return wait(), time.monotonic() - began
+
+
+def test_nothing_is_no_hint(store: JobStore, wakes: Wakes) -> None:
+    """Without news a wait lasts as long as it was asked to; reading is no news, nor is a claim that finds nothing."""
+    store.queues()
+    take(store)
+    take(store)
+    assert not wakes.wait(0, NEVER)
+    hint, seconds = elapsed(lambda: wakes.wait(0.5, NEVER))
+    assert not hint
+    assert 0.5 <= seconds < 1.5
+
+
+def test_stop_ends_a_wait(wakes: Wakes) -> None:
+    """A stop ends a wait soon, and keeps the next one from beginning."""
+    stop = threading.Event()
+    threading.Timer(0.2, stop.set).start()
+    hint, seconds = elapsed(lambda: wakes.wait(10, stop))
+    assert not hint
+    assert seconds < 2
+    assert elapsed(lambda: wakes.wait(10, stop))[1] < 0.5
+
+
+def test_poke(wakes: Wakes) -> None:
+    """Another thread wakes the wait; a poke in between is not lost, and many are one."""
+    threading.Timer(0.2, wakes.poke).start()
+    hint, seconds = elapsed(lambda: wakes.wait(10, NEVER))
+    assert hint
+    assert seconds < 2
+    for _ in range(100_000):
+        wakes.poke()
+    assert wakes.wait(10, NEVER)
+    assert not wakes.wait(0.3, NEVER)
+
+
+def test_commit_before_the_wait_counts(wakes: Wakes, open_store: Callable[..., JobStore]) -> None:
+    """What others enqueued since the last wait is a hint at once: between a claim and a wait nothing is missed."""
+    add(open_store(), LANE)
+    hint, seconds = elapsed(lambda: wakes.wait(10, NEVER))
+    assert hint
+    assert seconds < 1
+
+
+def test_own_writes_are_seen_too(store: JobStore, wakes: Wakes) -> None:
+    """An enqueue by a thread of the same process wakes as well."""
+    threading.Timer(0.2, lambda: add(store, LANE)).start()
+    assert wakes.wait(10, NEVER)
+
+
+_ENQUEUE = """
+import sys, time
+from jobs import Database, JobStore
+from jobs.duplicate import NewJob
+from jobs.job import Lane
+store = JobStore(Database(sys.argv[1]))
+store.queues()
+for line in sys.stdin:
+    store.enqueue([NewJob(Lane("default", "api", "api.things"), {})])
+    print(time.time(), flush=True)
+"""
+
+
+def test_enqueue_by_another_process(store: JobStore, wakes: Wakes, database_url: str) -> None:
+    """An enqueue by another process is heard of in some hundredths of a second: 0.2 s on PostgreSQL, 1 s on SQLite."""
+    import subprocess
+    import sys
+
+    waits = []
+    with subprocess.Popen(
+        [sys.executable, "-c", _ENQUEUE, database_url], env=kit.environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        text=True,
+    ) as process:  # fmt: skip
+        assert process.stdin
+        assert process.stdout
+        for _ in range(10):
+            while wakes.wait(0.05, NEVER):
+                pass
+            process.stdin.write("\n")
+            process.stdin.flush()
+            assert wakes.wait(20, NEVER)
+            heard = time.time()
+            waits.append(heard - float(process.stdout.readline()))
+        process.stdin.close()
+    print(f"\n{store.db.dialect}: heard after {1000 * statistics.median(waits):.0f} ms, at most {1000 * max(waits):.0f}")
+    # The middle one: on a machine with other things to do any single one may be late.
+    assert statistics.median(waits) < (0.2 if store.db.dialect == "postgresql" else 0.5)
+
+
+@pytest.mark.parametrize("dialect", ["postgresql"], indirect=True)
+def test_lost_connection_is_a_hint_and_comes_back(store: JobStore, wakes: Wakes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the listening connection breaks, the wait ends, polling goes on, and later it listens again."""
+    monkeypatch.setattr("jobs.wake.RECONNECT", 0.5)
+    end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND datname = current_database()"
+    kit.query(store, end)
+    assert wakes.wait(5, NEVER)
+    assert not wakes.wait(1, NEVER)
+    threading.Timer(0.2, lambda: add(store, LANE)).start()
+    hint, seconds = elapsed(lambda: wakes.wait(10, NEVER))
+    assert hint
+    assert seconds < 2
+
+
+@pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
+def test_file_that_goes_away(store: JobStore, wakes: Wakes, tmp_path: Path) -> None:
+    """A database file that cannot be asked is no news, and no error: the claim will tell."""
+    wakes._reading = None
+    wakes._db.url = wakes._db.url.set(database=str(tmp_path / "no" / "such.db"))
+    assert not wakes.wait(0.4, NEVER)
+
+
+def test_idle_costs_little(wakes: Wakes) -> None:
+    """Waiting takes less than a hundredth of a core."""
+    process = psutil.Process()
+    before = process.cpu_times()
+    assert not wakes.wait(5, NEVER)
+    after = process.cpu_times()
+    share = (after.user + after.system - before.user - before.system) / 5
+    print(f"\nidle: {100 * share:.2f} % of a core")
+    assert share < 0.03
+
+
+# -- the next one due ---------------------------------------------------------------------------------------------------------
+
+
+def test_next_due(store: JobStore) -> None:
+    """It is the first delayed job of any priority in these lanes; what is due already does not hide it."""
+    assert store.next_due([]) is None
+    assert store.next_due([LANE]) is None
+    add(store, LANE)
+    assert store.next_due([LANE]) is None
+    add(store, LANE, delay=600, priority=5)
+    add(store, LANE, delay=60, priority=-3)
+    add(store, LANE, delay=300)
+    add(store, OTHER, delay=5)
+    add(store, LANE._replace(phase="two"), delay=7)
+    assert store.next_due([LANE]) == pytest.approx(60, abs=10)
+    assert store.next_due([LANE, OTHER]) == pytest.approx(5, abs=4.9)
+    take(store)
+    assert store.next_due([LANE]) == pytest.approx(60, abs=10)
+
+
+def test_next_due_after_a_retry(store: JobStore) -> None:
+    """A failed job that waits for its retry is due then."""
+    enqueue(store, "a")
+    (job,) = take(store)
+    kit.finish(store, kit.done(job, Failure("no"), retry=Retry(delay=30, jitter=False)))
+    assert store.next_due([LANE]) == pytest.approx(30, abs=5)
+
+
+def test_pause_ends(store: JobStore) -> None:
+    """While a client is paused its jobs are not asked for; the end of the pause is a time to look."""
+    add(store, LANE, delay=20)
+    store.pause("api", 100, cause="person", reason="", set_by="me")
+    assert store.next_due([LANE]) == pytest.approx(100, abs=10)
+    store.pause("api", None, cause="person", reason="", set_by="me")
+    assert store.next_due([LANE]) is None
+    store.resume("api", by="me")
+    assert store.next_due([LANE]) == pytest.approx(20, abs=10)
+
+
+@pytest.mark.rows("AQ-49")
+def test_is_due(store: JobStore) -> None:
+    """Due is what waits for nothing but room: not a delayed job, not one of a paused client."""
+    assert not store.is_due([])
+    assert not store.is_due([LANE])
+    add(store, LANE, delay=60)
+    assert not store.is_due([LANE])
+    add(store, OTHER)
+    assert store.is_due([LANE, OTHER])
+    assert not store.is_due([LANE])
+    store.pause("api", 60, cause="person", reason="", set_by="me")
+    assert not store.is_due([OTHER])
+
+
+def test_is_due_in_turn(store: JobStore) -> None:
+    """A job behind a delayed one of its serial key is not due."""
+    first = NewJob(LANE, {}, delay=60, serial_key="a")
+    store.enqueue([first, NewJob(LANE, {}, serial_key="a")])
+    assert not store.is_due([LANE])
+    change(store, "UPDATE job SET available_at = '2000-01-01 00:00:00.000000+00'")
+    assert store.is_due([LANE])
