@@ -67,8 +67,8 @@ class Crew:
         self._closed = False
         #: When a task last began; by `time.monotonic`.
         self.began_at = time.monotonic()
-        #: Tasks that ended so far, however they did.
-        self.ended = 0
+        #: Tasks that began, and that ended, so far.
+        self.begun = self.ended = 0
 
     def __enter__(self) -> Self:
         return self
@@ -88,8 +88,8 @@ class Crew:
 
     @property
     def free(self) -> int:
-        """Threads that could begin a task at once."""
-        return max(0, self.size - len(self._running) - self._queued)
+        """Threads that could begin a task at once; with a reservation, also before those that wait."""
+        return max(0, self.size - len(self._running) - (0 if self._reserved else self._queued))
 
     @property
     def left_behind(self) -> int:
@@ -106,7 +106,7 @@ class Crew:
             if waiting is None:
                 waiting = self._waiting[order.group] = deque()
             if not waiting and tasks:
-                self._turns.append(order.group)
+                (self._turns.appendleft if order.first else self._turns.append)(order.group)
             if not self._queued and not self._running:
                 # Nothing could begin while there was nothing.
                 self.began_at = time.monotonic()
@@ -229,6 +229,7 @@ class Crew:
 
     def _begin(self, task: Task) -> None:
         task.began = True
+        self.begun += 1
         task.thread = threading.current_thread()
         self._queued -= 1
         self._running.add(task)

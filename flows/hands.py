@@ -68,7 +68,7 @@ class Hands:
         stop: set from outside: finish what was begun, put the rest back.
         now: set from outside: put back also what was begun.
         patient: does database work, again while the database is away; by default it is done once.
-        prompt: types of jobs whose finish waits for no company, because another job may wait for it.
+        prompt: types of jobs that begin next and whose finish waits for no company, because another job may wait for it.
         stalled: seconds in which no thread took a job, after which those not begun go back; `None` keeps them.
     """
 
@@ -151,6 +151,7 @@ class Hands:
                 late=work.timed_out,
                 group=(lane.type, lane.phase),
                 keys=(lane.type, f"{lane.type}:{lane.phase}"),
+                first=lane.type in self.prompt,
                 label=label_of,
             )
             tasks += self.crew.submit(of_lane, order)

@@ -80,6 +80,8 @@ class Shift:
         self._dry = False
         self._limited_at = 0.0
         self._limited_first = False
+        #: No thread is kept free for a limited queue before the crew has begun so many.
+        self._fair_at = 0
         self._rate = 0.0
         self._rated = (self._began, 0)
         self._claimed = 0
@@ -177,6 +179,7 @@ class Shift:
             return not self._dry
         # A claim that finds nothing may have to walk over all that is delayed, in a transaction that writes. But somebody has to
         # look for the jobs of dead workers (E-03).
+        self._crew.release()
         if time.monotonic() - self._looked_at >= POLL * (1 - JITTER):
             self._looked_at = time.monotonic()
             self._claimer.rescue()
@@ -204,15 +207,19 @@ class Shift:
     def _claim_limited(self) -> bool:
         """Claim from queues with limits, as much as can begin at once."""
         if not self._limited or time.monotonic() < self._limited_at or self._more() <= 0:
+            self._crew.release()
             return False
         free = self._crew.free
         if not free:
-            if self._free:
+            if self._free and self._crew.begun >= self._fair_at:
                 # Else the threads would go from one job that was claimed ahead to the next, and these never begin.
                 self._crew.reserve()
             return False
         try:
+            before = self._claimed
             if self._take(self._limited, free, 0):
+                # As many of the others begin before a thread is kept free again.
+                self._fair_at = self._crew.begun + 2 * (self._claimed - before)
                 return True
         finally:
             self._crew.release()

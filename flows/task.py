@@ -19,6 +19,7 @@ class Order:
         late: given the item and the seconds, makes what `done` is told in place of an answer in time.
         group: items of one group begin in order.
         keys: under which they count for the limits.
+        first: their group is next in turn.
         label: names an item in a warning.
     """
 
@@ -28,6 +29,7 @@ class Order:
     late: Callable[[Any, float], Any] | None = None
     group: Any = None
     keys: tuple[str, ...] = ()
+    first: bool = False
     label: Callable[[Any], str] = str
 
 

@@ -90,13 +90,14 @@ class Claims:
         """
         if n < 1 or not lanes:
             return []
-        by, queues = By(worker, lease, suspects), sorted({lane.queue for lane in lanes})
-        due, ageing = self._due(queues, self._looked_at), self._due_for_ageing(queues, suspects)
-        if not due and not ageing and len(lanes) == 1 and self._limits.get(queues[0]) == NONE:
+        by = By(worker, lease, suspects)
+        if len(lanes) == 1 and self._needs_no_look(lanes[0].queue, suspects):
             with self._db.write(single=True) as connection:
                 jobs = self._takes.take(connection, lanes[0], n, by)
             self._turns.went(len(jobs))
             return jobs
+        queues = sorted({lane.queue for lane in lanes})
+        due, ageing = self._due(queues, self._looked_at), self._due_for_ageing(queues, suspects)
         with self._db.write() as connection:
             for queue in due:
                 self._limits[queue] = self._budgets.look(connection, queue)
@@ -175,6 +176,13 @@ class Claims:
                     (short if len(jobs) < share else more).append(lane)
             tier = more
         return short
+
+    def _needs_no_look(self, queue: str, suspects: bool) -> bool:
+        """Tell whether a claim from this queue has nothing to do but to claim."""
+        earliest = time.monotonic() - self._look_every
+        if self._limits.get(queue) != NONE or self._looked_at.get(queue, earliest) <= earliest:
+            return False
+        return suspects or not self._turns.may_age or self._aged_at.get(queue, earliest) > earliest
 
     def _due(self, queues: Iterable[str], at: dict[str, float]) -> list[str]:
         now = time.monotonic()

@@ -4,6 +4,7 @@ PostgreSQL tells the time itself, so that workers on many hosts agree. SQLite ha
 that Python carries, so there the host tells it, through a callable that tests can replace.
 """
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -30,9 +31,24 @@ def to_text(when: datetime) -> str:
     """
     if when.tzinfo is None:
         raise NaiveTime(f"{when.isoformat()} has no zone; pass an aware datetime")
-    if when.tzinfo is not UTC:
-        when = when.astimezone(UTC)
-    return when.isoformat(" ", "microseconds")[:26]
+    return when.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
+
+
+_seconds: dict[int, str] = {}
+
+
+def system_text(seconds: float = 0.0) -> str:
+    """Return `to_text` of the host's time, so many seconds from now, in a third of the time.
+
+    The text of a second is made once: a claim and a finish need four moments, and formatting them took 6 of their 100 µs.
+    """
+    second, micro = divmod(time.time_ns() // 1000 + int(seconds * 1_000_000), 1_000_000)
+    text = _seconds.get(second)
+    if text is None:
+        if len(_seconds) > 100:
+            _seconds.clear()
+        text = _seconds[second] = to_text(datetime.fromtimestamp(second, UTC))[:20]
+    return f"{text}{micro:06}"
 
 
 class UTCDateTime(TypeDecorator[datetime]):
@@ -74,16 +90,16 @@ class _FromNow(TypeDecorator[Any]):
         self.clock = clock
 
     def bind_processor(self, _dialect: Dialect) -> Callable[[float | None], str | None]:
-        """Return what turns seconds from now into the text of that moment: two of them in each claim, so in one call."""
+        """Return what turns seconds from now into the text of that moment."""
         clock = self.clock
 
         def moment(seconds: float | None) -> str | None:
-            if seconds is None:
-                return None
-            when = clock() + timedelta(seconds=seconds) if seconds else clock()
-            return when.isoformat(" ", "microseconds")[:26] if when.tzinfo is UTC else to_text(when)
+            return None if seconds is None else to_text(clock() + timedelta(seconds=seconds))
 
-        return moment
+        def of_the_host(seconds: float | None) -> str | None:
+            return None if seconds is None else system_text(seconds)
+
+        return of_the_host if clock is system_clock else moment
 
 
 def from_now(dialect: str, clock: Clock, name: str) -> ColumnElement[datetime]:

@@ -128,9 +128,10 @@ class Finishes:
         Returns:
             One `Settled` for each, in order.
         """
-        if any(_is_more_than_a_job(done) for done in dones):
-            with self._db.write(prepared=not any(done.save for done in dones)) as connection:
-                return self.within(connection, dones)
+        for done in dones:
+            if _is_more_than_a_job(done):
+                with self._db.write(prepared=not any(done.save for done in dones)) as connection:
+                    return self.within(connection, dones)
         moves = [_move(done) for done in dones]
         with self._db.write(single=self._settlement.is_single(moves), prepared=True) as connection:
             states = self._settlement.settle(connection, moves)

@@ -157,7 +157,8 @@ class AttemptRow(Row, table=True):
     """One try at a job, written when it ended: by the worker, or by whoever rescued the job."""
 
     __tablename__ = "attempt"
-    __table_args__ = (Index("attempt_job", "job_id"), {"sqlite_autoincrement": True})
+    # No AUTOINCREMENT: nothing refers to an attempt, and the page of `sqlite_sequence` was one of ten that a finish writes.
+    __table_args__ = (Index("attempt_job", "job_id"),)
 
     id: int | None = Field(default=None, sa_column=Column(_BIG, primary_key=True, autoincrement=True))
     job_id: int = Field(sa_column=Column(_BIG, nullable=False))

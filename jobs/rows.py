@@ -161,8 +161,7 @@ class One:
         """Return the statement's parameters for this row, in the order of the columns."""
         values = dict(zip(self._names, row, strict=True))
         for name in self._texts:
-            text = values[name]
-            if text is not None and _UNSTORABLE.search(text):
+            if (text := values[name]) and _UNSTORABLE.search(text):
                 values[name] = storable(text)
         return values
 

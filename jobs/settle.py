@@ -148,7 +148,9 @@ class Settlement:
 
     def is_single(self, moves: Sequence[Move]) -> bool:
         """Tell whether `settle` is one statement for these moves, see `Database.write`."""
-        return self._in_one and len({models.QUEUED if move.state == models.QUEUED else move.attempts for move in moves}) == 1
+        if not self._in_one:
+            return False
+        return len({models.QUEUED if move.state == models.QUEUED else move.attempts for move in moves}) == 1
 
     def settle(self, connection: Connection, moves: Sequence[Move]) -> dict[int, str]:
         """Carry out the moves whose claims still hold, and write their attempts.

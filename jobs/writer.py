@@ -29,9 +29,9 @@ class Writer:
     def __init__(self, connect: Callable[[], Connection]) -> None:
         #: Not bound to a thread: a transaction may be ended by another one than began it.
         self.turn = threading.Lock()
-        self.whole = _Way(self, self._begin_whole)
-        self.prepared = _Way(self, self._begin)
-        self.single = _Way(self, self._open)
+        self.whole = _Way(self, self._begin_whole, self._commit_whole)
+        self.prepared = _Way(self, self._begin, self._commit)
+        self.single = _Way(self, self._open, self._commit_whole)
         self._connect = connect
         self._connection: Connection | None = None
         self._driver: Any = None
@@ -59,20 +59,24 @@ class Writer:
         connection.begin()  # which finds a transaction, and joins in; see `jobs.database`
         return connection
 
-    def commit(self) -> None:
-        """Commit what there is."""
+    def _commit_whole(self) -> None:
+        """Commit what SQLAlchemy knows of."""
+        connection = self._connection
+        if connection is not None and connection.in_transaction():
+            connection.commit()
+
+    def _commit(self) -> None:
         connection = self._connection
         assert connection is not None
-        if connection.in_transaction():
+        if connection.in_transaction():  # SQLAlchemy has joined in
             connection.commit()
             return
         if connection.engine.dispatch.commit:
             connection.engine.dispatch.commit(connection)
-        if self._driver.in_transaction:
-            try:
-                self._driver.execute("COMMIT")
-            except sqlite3.Error as error:
-                refuse(connection, error, "COMMIT", ())
+        try:
+            self._driver.execute("COMMIT")
+        except sqlite3.Error as error:
+            refuse(connection, error, "COMMIT", ())
 
     def roll_back(self) -> None:
         """Roll back what there is; give the connection up where it cannot."""
@@ -99,9 +103,10 @@ class Writer:
 class _Way:
     """A context for the turn of a writer. It holds no state, so one object serves all transactions of its kind."""
 
-    def __init__(self, writer: Writer, begin: Callable[[], Connection]) -> None:
+    def __init__(self, writer: Writer, begin: Callable[[], Connection], commit: Callable[[], None]) -> None:
         self._writer = writer
         self._begin = begin
+        self._commit = commit
 
     def __enter__(self) -> Connection:
         self._writer.turn.acquire()
@@ -116,7 +121,7 @@ class _Way:
             self._leave()
             return
         try:
-            self._writer.commit()
+            self._commit()
         except BaseException:
             self._leave()
             raise

@@ -21,6 +21,8 @@ from click.testing import CliRunner
 from flows.cli.program import program
 
 ROOT = Path(__file__).parents[2]
+#: Pages whose Python blocks stand below each other in one file.
+GROWING = ("docs/write-a-job-type.md",)
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -35,7 +37,7 @@ class Block:
     @property
     def declares(self) -> bool:
         """Whether it is a file for `syncs/`, rather than a line of one."""
-        return self.language == "python" and "from flows import" in self.text
+        return self.language == "python" and "from flows import" in self.text and self.page not in GROWING
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,16 @@ class Page:
     def prose(self) -> str:
         """The page without its code blocks."""
         return _BLOCK.sub("", self.text)
+
+    @property
+    def is_one_file(self) -> bool:
+        """Whether its Python blocks stand below each other in one file."""
+        return self.name in GROWING
+
+    @property
+    def file(self) -> str:
+        """The one file that its Python blocks make together."""
+        return "\n\n".join(block.text for block in self.blocks if block.language == "python")
 
     def section(self, heading: str) -> str:
         """Return what stands below a heading, up to the next heading of its level or above."""

@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,7 +12,9 @@ from sqlalchemy import text
 from workbench import Bench, serving, write
 
 from clients import AuthRefusedError, GoneError, HttpClient, RateLimitedError, RejectedError, ServerError
+from flows import events
 from flows.enqueue import enqueue
+from flows.events import subscribe
 from flows.job_work import JobWork
 from jobs import Failure, Gone, JobStore, Pause, Retry, Snooze, Success, Unchanged
 from jobs.job import Done, Job, Lane
@@ -23,6 +26,13 @@ from jobs.session import joined
 def bench(store: JobStore) -> Bench:
     """A bench on a fresh database."""
     return Bench(store)
+
+
+@pytest.fixture(autouse=True)
+def _forget() -> Iterator[None]:
+    """Let no subscriber of one test hear of another."""
+    yield
+    events._subscribed.clear()
 
 
 # -- outcomes ------------------------------------------------------------------------------------------------------------------
@@ -402,7 +412,10 @@ class Hanging:
 def test_a_job_that_hangs_is_given_up(bench: Bench) -> None:
     """State and reason are recorded, none of its rows remain, others go on, and what its thread still does comes to nothing."""
     hanging = Hanging(bench)
+    heard: list[str] = []
+    subscribe(lambda event: heard.append(event.message), "after")
     done = hanging.work.timed_out(hanging.job, 5)
+    assert heard == ["timed out after 5 s"]
     assert bench.finish(hanging.work, done).state == "queued"
     detail = bench.store.job(hanging.job.id)
     assert (detail.job.message, detail.job.retries) == ("timed out after 5 s", 1)
@@ -416,7 +429,10 @@ def test_a_job_that_hangs_is_given_up(bench: Bench) -> None:
 def test_a_job_that_is_put_back_while_it_works(bench: Bench) -> None:
     """A stop that waits no longer gives it up without a word to subscribers, and the job goes back as it was."""
     hanging = Hanging(bench)
+    heard: list[Any] = []
+    subscribe(heard.append)
     hanging.work.timed_out(hanging.job, 0.0)
+    assert heard == []
     assert bench.store.release([hanging.job], reason="stop") == 1
     assert bench.finish(hanging.work, hanging.come_back()).state == "lost"
     assert bench.tables() == []

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from kit import change, done, enqueue, expire, finish, query, row, states, take_one
 from sqlalchemy import Table, insert, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import registry
@@ -14,7 +15,6 @@ from sqlmodel import Field, SQLModel
 from jobs import JobStore, LostLease
 from jobs.job import Job
 from jobs.session import UnitOfWork, joined, working
-from kit import change, done, enqueue, expire, finish, query, row, states, take_one
 
 _registry = registry()
 
@@ -139,12 +139,17 @@ def test_rollback_of_the_session_drops_what_was_written(pets: JobStore, job: Job
 def test_a_block_that_rolls_back_behind_our_back(pets: JobStore, job: Job) -> None:
     """`with session.begin():` ends with an exception: only what comes after it commits, and with the finish."""
     unit = pets.unit_of_work(job)
-    with pytest.raises(ZeroDivisionError), unit.session.begin():
-        unit.session.add(Pet(name="rex"))
-        unit.session.flush()
-        _ = 1 / 0
-    unit.session.add(Pet(name="meg"))
-    unit.session.flush()
+
+    def fail() -> None:
+        with unit.session.begin():
+            unit.session.add(Pet(name="rex"))
+            unit.session.flush()
+            _ = 1 / 0
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    with unit.session.begin():
+        unit.session.add(Pet(name="meg"))
     assert names(pets) == []
     pets.finish_unit(done(job), unit)
     assert names(pets) == ["meg"]

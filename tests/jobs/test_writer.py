@@ -220,4 +220,4 @@ def test_a_new_file_has_small_pages_and_the_safe_modes(tmp_path: Path) -> None:
             for name in ("page_size", "journal_mode", "synchronous", "foreign_keys")
         }
     store.close()
-    assert found == {"page_size": 2048, "journal_mode": "wal", "synchronous": 1, "foreign_keys": 1}
+    assert found == {"page_size": 1024, "journal_mode": "wal", "synchronous": 1, "foreign_keys": 1}

@@ -57,8 +57,11 @@ def upgrade() -> None:
         sqlite_where=sa.text("state = 'processing' AND serial_key IS NOT NULL"),
         postgresql_where=sa.text("state = 'processing' AND serial_key IS NOT NULL"),
     )
-    op.add_column("attempt", sa.Column("phase", sa.Text(), server_default="", nullable=False))
-    op.add_column("attempt", sa.Column("exchanges", sa.JSON(none_as_null=True), nullable=True))
+    # SQLite: made anew, without AUTOINCREMENT.
+    recreate = "always" if op.get_bind().dialect.name == "sqlite" else "never"
+    with op.batch_alter_table("attempt", recreate=recreate) as attempt:
+        attempt.add_column(sa.Column("phase", sa.Text(), server_default="", nullable=False))
+        attempt.add_column(sa.Column("exchanges", sa.JSON(none_as_null=True), nullable=True))
     op.create_table(
         "start",
         sa.Column("id", BIG, autoincrement=True, nullable=False),
