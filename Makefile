@@ -8,12 +8,13 @@ export PREFECT_HOME ?= $(CURDIR)/.prefect
 export PREFECT_SERVER_ANALYTICS_ENABLED ?= false
 export DO_NOT_TRACK ?= 1
 
-.PHONY: help demo test check bench lock format clean
+.PHONY: help demo test attack check bench lock format clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    sync 7,910 languages through Prefect, from an API on this machine"
 	@echo "make test    run the tests (SQLite, PostgreSQL, Prefect, all real; about 5 minutes)"
+	@echo "make attack  attack every paginator in every way known, print what came of it"
 	@echo "make check   ruff, mypy, import-linter"
 	@echo "make bench   run the benchmarks, print ratios, append to benchmarks/results.jsonl"
 	@echo "make lock    resolve the dependencies again into requirements.lock"
@@ -34,6 +35,9 @@ demo: $(READY)
 
 test: $(READY)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
+
+attack: $(READY)
+	@$(BIN)/python -m syncs_testing
 
 check: $(READY)
 	@$(BIN)/ruff check .

@@ -160,6 +160,9 @@ class _Run:
         ended = self.ended
         if ended is None or ended.stopped != "end" or not self.sync.delete_missing or self.stop.is_set():
             return
+        if self.progress.later:
+            # They are there, but this listing has not stamped them; the next one that finds them at rest sweeps.
+            return
         if self.progress.flawed:
             self.swept = SweepResult(0, f"{self.progress.flawed} listed items have no key, so nothing was deleted")
             return
@@ -295,7 +298,8 @@ class _Run:
             stopped = "paused"
         return RunResult(
             sync=self.sync.id, client=self.sync.client.id, state=state, pages=progress.pages, listed=progress.listed,
-            queued=progress.queued, succeeded=progress.succeeded, unchanged=progress.unchanged, gone=progress.gone,
+            distinct=progress.listed - progress.repeated, queued=progress.queued, succeeded=progress.succeeded,
+            unchanged=progress.unchanged, gone=progress.gone,
             failed=progress.failed, flawed=progress.flawed, snoozed=progress.snoozed,
             pending=left.due + left.delayed + left.processing, deleted=deleted,
             stopped=stopped, paused_until=until, message=message, failures=tuple(progress.failures),
