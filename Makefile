@@ -8,13 +8,14 @@ export PREFECT_HOME ?= $(CURDIR)/.prefect
 export PREFECT_SERVER_ANALYTICS_ENABLED ?= false
 export DO_NOT_TRACK ?= 1
 
-.PHONY: help demo test chaos check bench lock format clean
+.PHONY: help demo test chaos attack check bench lock format clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    sync 7,910 languages through Prefect, from an API on this machine"
 	@echo "make test    run the tests (SQLite, PostgreSQL, Prefect, all real; about 5 minutes)"
 	@echo "make chaos   kill, stop, cut and fill up for a quarter of an hour, and print what held"
+	@echo "make attack  attack every paginator in every way known, print what came of it"
 	@echo "make check   ruff, mypy, import-linter"
 	@echo "make bench   run the benchmarks, print ratios, append to benchmarks/results.jsonl"
 	@echo "make lock    resolve the dependencies again into requirements.lock"
@@ -38,6 +39,9 @@ test: $(READY)
 
 chaos: $(READY)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --long --timeout 900 tests/chaos tests/jobs/test_kills.py tests/jobs/test_mutation.py tests/e2e/test_resume.py
+
+attack: $(READY)
+	@$(BIN)/python -m syncs_testing
 
 check: $(READY)
 	@$(BIN)/ruff check .

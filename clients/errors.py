@@ -6,7 +6,11 @@
     │   ├── TimedOutError          connected, but no answer in time
     │   ├── BrokenAnswerError      the connection broke in the middle: reset, truncated body, not HTTP
     │   └── ServerError            5xx, 408 (RFC 9110, 15.5.9) and 425 (RFC 8470, 5.2)
-    ├── RateLimitedError           429, or 503 with Retry-After: the client pauses `retry_after` s, the job snoozes
+    ├── RateLimitedError           429, or 403 and 503 that say when to come again, or a budget that is used up and was not
+    │                              asked: the client pauses `retry_after` s, the job snoozes
+    ├── UnknownOutcomeError        it was sent and no answer came, or a gateway's (502, 504), and sending it again may do it
+    │                              twice: failure; look what became of it first
+    ├── NotModifiedError           304 to a conditional request: unchanged
     ├── AuthRefusedError           401, 403, 407: enforced pause, the job snoozes
     ├── RejectedError              any other 4xx, or a request that HTTP cannot carry: failure
     │   └── RedirectRefusedError   a redirect that is not followed: too many, no target, not a safe method
@@ -14,9 +18,17 @@
     ├── UnreadableError            a good status, but not what was asked for (not JSON): failure
     │   └── TooLargeError          the body passed `max_bytes`
     └── PageError                  a page does not fit its `Listing`: the listing stops, a person must look
-        └── LoopError              the next request was already sent in this listing
+        └── IncompleteError        the listing ended before its end; `stopped` says why, and nothing may be deleted by it
+            ├── LoopError          `loop`: the pages go round in circles
+            ├── LimitError         `limit`: `max_pages` or `max_seconds` is used up
+            └── ShortError         `short`: fewer entities than announced, or rows moved while they were listed
 
-No message, attribute or repr holds a query string, a user, a password, a header or a part of a body: any may be secret.
+No message, attribute or repr holds a query string, a user, a password, a header or a part of a body: any may be secret. The one
+exception is what a SOAP fault says to people: one short line, without our credentials.
+
+The other protocols say the same in their own words, and without a status: SOAP's server faults and FTP's 421 and 4xx are a
+`ServerError`, SOAP's client faults and FTP's 5xx a `RejectedError`; 530, a refused SSH sign-in and WS-Security's faults an
+`AuthRefusedError`; a file that is not there a `GoneError` (see `envelope`, `replies`, `sftp_errors`).
 """
 
 from __future__ import annotations
@@ -106,6 +118,18 @@ class RateLimitedError(ClientError):
         self.retry_after = retry_after
 
 
+class UnknownOutcomeError(ClientError):
+    """A request that must not be repeated blindly was sent, and nobody knows whether it was done.
+
+    Only methods that are not idempotent (RFC 9110, section 9.2.2), without an idempotency key. What was certainly never sent
+    is a `ConnectFailedError`.
+    """
+
+
+class NotModifiedError(ClientError):
+    """The remote system has nothing newer than what we have."""
+
+
 class AuthRefusedError(ClientError):
     """The remote system, or a proxy on the way, does not accept our credentials."""
 
@@ -140,5 +164,26 @@ class PageError(ClientError):
     """A page does not have the shape that its `Listing` declares."""
 
 
-class LoopError(PageError):
-    """The listing asks for a page that it already had."""
+class IncompleteError(PageError):
+    """The listing ended before its end; every page that it showed was yielded."""
+
+    #: Why, in the words of `syncs run --json`.
+    stopped = "error"
+
+
+class LoopError(IncompleteError):
+    """The listing asks for a page that it already had, or shows the same entities again and again."""
+
+    stopped = "loop"
+
+
+class LimitError(IncompleteError):
+    """The listing was cut off by `max_pages` or `max_seconds`."""
+
+    stopped = "limit"
+
+
+class ShortError(IncompleteError):
+    """The listing did not show all that it announced, or its rows would not stand still."""
+
+    stopped = "short"

@@ -16,13 +16,15 @@ def next_url(target: str, *, base: str) -> str:
     """Resolve a next link against the URL that answered (RFC 3986, section 5); user part and fragment are dropped.
 
     Raises:
-        PageError: the result is not an http or https URL.
+        PageError: the result is not an http or https URL, or leads from https to http.
     """
     try:
         url, _ = split_userinfo(urljoin(base, target.strip()))
-        origin_of(url)
+        scheme, _, _ = origin_of(url)
     except ValueError:
         raise PageError("the next link is not an http or https URL", url=base) from None
+    if scheme == "http" and base[:6].lower() == "https:":
+        raise PageError("the next link leads from https to http, where anybody can read and change it", url=base)
     return url.partition("#")[0]
 
 

@@ -29,14 +29,21 @@ class Page:
     Args:
         items: its entities, in the order listed.
         cursor: JSON that resumes the listing after this page, or None when it is the last one.
-        total: how many entities the whole listing has, when the remote system announces it.
+        total: how many entities the whole listing has at least, when the remote system announces it.
         errors: one line for each item that could not become an entity; they do not stop the listing.
+        repeated: how many of the items an earlier page of this listing had too.
+        warnings: one line for each thing about the listing that a person should know.
+        later: keys that are there but left for a later run, such as files that are still being written: while there are
+            any, nothing is deleted. The last page has them all.
     """
 
     items: Sequence[Entity]
     cursor: Any = None
     total: int | None = None
     errors: Sequence[str] = ()
+    repeated: int = 0
+    warnings: Sequence[str] = ()
+    later: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +51,21 @@ class PageRequest:
     """What makes one page request different from the others of its listing; never holds a credential.
 
     Args:
-        params: parameters of this page, over those of the listing.
+        params: parameters of this page, over those of the listing; an object is merged into the one it meets.
         url: absolute URL that replaces path and parameters of the listing, for paginators that follow links.
+        memo: what the paginator wants to remember until the answer; it is stored with the cursor and never sent.
     """
 
     params: Mapping[str, Any] = field(default_factory=dict)
     url: str | None = None
+    memo: Mapping[str, int] = field(default_factory=dict, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values, to be stored as a cursor."""
-        return {"url": self.url} if self.url is not None else {"params": dict(self.params)}
+        stored: dict[str, Any] = {"url": self.url} if self.url is not None else {"params": dict(self.params)}
+        if self.memo:
+            stored["memo"] = dict(self.memo)
+        return stored
 
     @classmethod
     def from_json(cls, stored: Any) -> PageRequest:
@@ -63,9 +75,9 @@ class PageRequest:
             ValueError: `stored` is not such a value.
         """
         if isinstance(stored, dict):
-            url, params = stored.get("url"), stored.get("params", {})
-            if (url is None or isinstance(url, str)) and isinstance(params, dict):
-                return cls(params, url)
+            url, params, memo = stored.get("url"), stored.get("params", {}), stored.get("memo", {})
+            if (url is None or isinstance(url, str)) and isinstance(params, dict) and isinstance(memo, dict):
+                return cls(params, url, memo)
         raise ValueError("the stored cursor of the listing is not one that this version wrote")
 
 
@@ -78,12 +90,18 @@ class PageAnswer:
         url: the absolute URL that answered, after redirects.
         headers: names in lower case; repeated ones joined by comma and space (RFC 9110, section 5.3).
         items: the raw items of the page.
+        keys: their keys; empty where one of them has none.
+        fresh: how many of them no earlier page had; None when nobody counted.
+        missing: how many entities were announced and are not shown yet, this page included; None when unknown.
     """
 
     body: Any
     url: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
     items: Sequence[Any] = ()
+    keys: Sequence[str] = ()
+    fresh: int | None = None
+    missing: int | None = None
 
 
 class Paginator(Protocol):

@@ -1,16 +1,12 @@
-"""The ways in which APIs cut a listing into pages, each a frozen value with a pure "next request".
+"""The kinds of paging where each answer announces the next page: cursors and links. Each a frozen value, sending nothing.
 
-Knows no HTTP; sends nothing.
-
-An empty page ends the counting kinds (`PageNumber`, `Offset`, `Keyset`), because nothing else tells where they end.
-It never ends the announcing kinds (`Cursor`, `NextLink`, `LinkHeader`, `TotalPages`, `Continue`), whose servers may
-filter a page down to nothing and go on. A short page ends none: servers cap pages below the limit that was asked for.
+Knows no HTTP; `counting` has the kinds that count up by themselves. An empty page ends none of these: servers may filter a
+page down to nothing and go on. Only one that is empty *and* leads to itself says nothing any more, and is the end.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from clients.errors import PageError
 from clients.links import link_target, next_url
@@ -29,102 +25,6 @@ class SinglePage:
     def next(self, request: PageRequest, answer: PageAnswer) -> PageRequest | None:
         """Return None."""
         return None
-
-
-@dataclass(frozen=True, slots=True)
-class PageNumber:
-    """`?page=1`, `?page=2`, … until a page is empty."""
-
-    param: str = "page"
-    start: int = field(default=1, kw_only=True)
-    size_param: str | None = field(default=None, kw_only=True)
-    size: int | None = field(default=None, kw_only=True)
-
-    def __post_init__(self) -> None:
-        _check_size(self.size_param, self.size)
-
-    def first(self) -> PageRequest:
-        """Return the request for page `start`."""
-        return PageRequest(_numbered(self.param, self.start, self.size_param, self.size))
-
-    def next(self, request: PageRequest, answer: PageAnswer) -> PageRequest | None:
-        """Return the request for the next number, or None after an empty page."""
-        if not answer.items:
-            return None
-        return PageRequest(_numbered(self.param, _number(request, self.param) + 1, self.size_param, self.size))
-
-
-@dataclass(frozen=True, slots=True)
-class Offset:
-    """`?offset=0&limit=100`, then as many further as rows came, until a page is empty.
-
-    It advances by the rows received: a server that caps pages at 50 would lose every other 50 rows if it advanced by
-    `limit`.
-    """
-
-    param: str = "offset"
-    limit_param: str | None = field(default="limit", kw_only=True)
-    limit: int = field(default=100, kw_only=True)
-
-    def __post_init__(self) -> None:
-        if self.limit < 1:
-            raise ValueError("Offset: limit must be at least 1")
-
-    def first(self) -> PageRequest:
-        """Return the request for the first rows."""
-        return PageRequest(_numbered(self.param, 0, self.limit_param, self.limit))
-
-    def next(self, request: PageRequest, answer: PageAnswer) -> PageRequest | None:
-        """Return the request for the rows after those received, or None when none came."""
-        if not answer.items:
-            return None
-        offset = _number(request, self.param) + len(answer.items)
-        return PageRequest(_numbered(self.param, offset, self.limit_param, self.limit))
-
-
-@dataclass(frozen=True, slots=True)
-class TotalPages:
-    """`?page=1` … `?page=n`, where a header (`X-WP-TotalPages`) or the body at JMESPath `path` announces n.
-
-    A page that does not announce it is followed by the next one until a page is empty, so that nothing is lost.
-    """
-
-    header: str | None = field(default=None, kw_only=True)
-    path: str | None = field(default=None, kw_only=True)
-    param: str = field(default="page", kw_only=True)
-    start: int = field(default=1, kw_only=True)
-    size_param: str | None = field(default=None, kw_only=True)
-    size: int | None = field(default=None, kw_only=True)
-
-    def __post_init__(self) -> None:
-        if (self.header is None) == (self.path is None):
-            raise ValueError("TotalPages: give either header or path")
-        _check_size(self.size_param, self.size)
-        if self.path is not None:
-            compile_path(self.path)
-
-    def first(self) -> PageRequest:
-        """Return the request for page `start`."""
-        return PageRequest(_numbered(self.param, self.start, self.size_param, self.size))
-
-    def next(self, request: PageRequest, answer: PageAnswer) -> PageRequest | None:
-        """Return the request for the next number, or None after the announced last one."""
-        number = _number(request, self.param)
-        total = self._total(answer)
-        if not answer.items if total is None else number - self.start + 1 >= total:
-            return None
-        return PageRequest(_numbered(self.param, number + 1, self.size_param, self.size))
-
-    def _total(self, answer: PageAnswer) -> int | None:
-        where = f"header {self.header}" if self.path is None else repr(self.path)
-        value = answer.headers.get((self.header or "").lower()) if self.path is None else compile_path(self.path)(answer.body)
-        if value is None or value == "":
-            return None
-        if isinstance(value, str) and value.strip().isdecimal():
-            return int(value)
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0 and value == int(value):
-            return int(value)
-        raise PageError(f"the number of pages at {where} is not a number ({type(value).__name__})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,31 +48,8 @@ class Cursor:
             return None
         if isinstance(value, bool) or not isinstance(value, (str, int)):
             raise PageError(f"the cursor at {self.path!r} is neither text nor a number ({type(value).__name__})")
-        return PageRequest({self.param: value})
-
-
-@dataclass(frozen=True, slots=True)
-class Keyset:
-    """`?since_id=<the last item's field>` until a page is empty. `field` is JMESPath in the item."""
-
-    param: str
-    field: str
-
-    def __post_init__(self) -> None:
-        compile_path(self.field)
-
-    def first(self) -> PageRequest:
-        """Return the request without the parameter."""
-        return PageRequest()
-
-    def next(self, request: PageRequest, answer: PageAnswer) -> PageRequest | None:
-        """Return the request for what comes after the last item, or None after an empty page."""
-        if not answer.items:
-            return None
-        value = compile_path(self.field)(answer.items[-1])
-        if isinstance(value, bool) or not isinstance(value, (str, int, float)) or value == "":
-            raise PageError(f"the last item has no usable {self.field!r} to continue after ({type(value).__name__})")
-        return PageRequest({self.param: value})
+        # Feeds of changes hand out the same cursor until there is something new (dlt#3358).
+        return PageRequest({self.param: value}) if answer.items or request.params.get(self.param) != value else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +75,7 @@ class Continue:
             raise PageError(f"{self.path!r} is not an object ({type(members).__name__})")
         if not all(isinstance(value, (str, int, float)) for value in members.values()):
             raise PageError(f"{self.path!r} has a member that is neither text nor a number")
-        return PageRequest(dict(members))
+        return PageRequest(dict(members)) if answer.items or members != request.params else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +100,7 @@ class NextLink:
             return None
         if not isinstance(value, str):
             raise PageError(f"the next link at {self.path!r} is not text ({type(value).__name__})")
-        return PageRequest(url=next_url(value, base=answer.url))
+        return _linked(value, answer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,24 +114,76 @@ class LinkHeader:
     def next(self, request: PageRequest, answer: PageAnswer) -> PageRequest | None:
         """Return the request for the target of the relation `next`, or None without one."""
         target = link_target(answer.headers.get("link", ""), "next", base=answer.url)
-        return None if target is None else PageRequest(url=next_url(target, base=answer.url))
+        return None if target is None else _linked(target, answer)
 
 
-def _numbered(param: str, number: int, size_param: str | None, size: int | None) -> dict[str, Any]:
-    if size_param is None or size is None:
-        return {param: number}
-    return {param: number, size_param: size}
+@dataclass(frozen=True, slots=True)
+class ODataLink:
+    """OData: the body has the next URL as `@odata.nextLink` (4.0), `@nextLink` (4.01), `odata.nextLink` (3) or `d.__next` (2)."""
+
+    def first(self) -> PageRequest:
+        """Return the request as the listing declares it."""
+        return PageRequest()
+
+    def next(self, request: PageRequest, answer: PageAnswer) -> PageRequest | None:
+        """Return the request for the link, or None without one."""
+        body = answer.body
+        if not isinstance(body, dict):
+            return None
+        older = body.get("d")
+        for value in (*map(body.get, _ODATA), older.get("__next") if isinstance(older, dict) else None):
+            if value not in (None, ""):
+                if not isinstance(value, str):
+                    raise PageError(f"the next link of OData is not text ({type(value).__name__})")
+                return _linked(value, answer)
+        return None
 
 
-def _number(request: PageRequest, param: str) -> int:
-    value = request.params.get(param)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    raise ValueError(f"the stored cursor of the listing has no number at {param!r}; was its paginator changed?")
+@dataclass(frozen=True, slots=True)
+class RelayCursor:
+    """GraphQL by the connections specification of Relay: `pageInfo { hasNextPage endCursor }`.
+
+    The query goes into the `json` of the listing (`{"query": …, "variables": {…}}`, `method="POST"`); the cursor becomes the
+    variable `variable` of the next request.
+
+    Args:
+        path: JMESPath of the connection (`data.pets`) or of its `pageInfo`.
+        variable: the variable that the query hands to `after:`.
+    """
+
+    path: str
+    variable: str = "after"
+
+    def __post_init__(self) -> None:
+        compile_path(self.path)
+
+    def first(self) -> PageRequest:
+        """Return the request without a cursor."""
+        return PageRequest()
+
+    def next(self, request: PageRequest, answer: PageAnswer) -> PageRequest | None:
+        """Return the request with the cursor as a variable, or None when there is no next page.
+
+        Raises:
+            PageError: the answer has errors, no `pageInfo`, or a next page and no cursor for it.
+        """
+        if isinstance(answer.body, dict) and answer.body.get("errors"):
+            raise PageError("the answer of GraphQL has errors, so that rows may be missing")
+        found = compile_path(self.path)(answer.body)
+        info = found.get("pageInfo", found) if isinstance(found, dict) else None
+        if not isinstance(info, dict) or "hasNextPage" not in info:
+            raise PageError(f"no pageInfo with hasNextPage at {self.path!r}; ask for it in the query")
+        if not info["hasNextPage"]:
+            return None
+        cursor = info.get("endCursor")
+        if not isinstance(cursor, str) or not cursor:
+            raise PageError("there is a next page, but no endCursor; ask for it in the query")
+        return PageRequest({"variables": {self.variable: cursor}})
 
 
-def _check_size(size_param: str | None, size: int | None) -> None:
-    if (size_param is None) != (size is None):
-        raise ValueError("give both size_param and size, or neither")
-    if size is not None and size < 1:
-        raise ValueError("size must be at least 1")
+_ODATA = ("@odata.nextLink", "@nextLink", "odata.nextLink")
+
+
+def _linked(target: str, answer: PageAnswer) -> PageRequest | None:
+    url = next_url(target, base=answer.url)
+    return PageRequest(url=url) if answer.items or url != answer.url else None

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 
 from clients.errors import AuthRefusedError, ClientError, GoneError, RateLimitedError, RejectedError, ServerError
-from clients.rates import retry_after
+from clients.rates import wait
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
@@ -35,11 +35,12 @@ def error_of(status: int, headers: Mapping[str, str], *, method: str, url: str) 
     if status < 400:
         return None
     message = f"{status} {_phrase(status)}".rstrip()
-    if status in (429, 503):
-        seconds = retry_after(headers)
-        if status == 429 or seconds is not None:
-            wait = "" if seconds is None else f", come again in {seconds:g} s"
-            return RateLimitedError(message + wait, method=method, url=url, status=status, retry_after=seconds)
+    if status in (403, 429, 503):
+        # GitHub says 403 when its limit is reached, and the headers why.
+        asked = wait(headers)
+        if status == 429 or asked is not None:
+            message += f", {asked}" if asked is not None else ", Retry-After cannot be read" if headers.get("retry-after") else ""
+            return RateLimitedError(message, method=method, url=url, status=status, retry_after=asked.seconds if asked else None)
     kind = _MEANING.get(status) or (RejectedError if status < 500 else ServerError)
     return kind(message, method=method, url=url, status=status)
 

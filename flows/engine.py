@@ -185,6 +185,9 @@ class _Run:
         ended = self.ended
         if ended is None or ended.stopped != "end" or not self.sync.delete_missing or self.stop.is_set():
             return
+        if self.progress.later:
+            # They are there, but this listing has not stamped them; the next one that finds them at rest sweeps.
+            return
         if self.progress.flawed:
             self.swept = SweepResult(0, f"{self.progress.flawed} listed items have no key, so nothing was deleted")
             return

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from clients import Entity, LoopError
+from clients import Entity, IncompleteError
 from clients.exchange import recording
 from flows import events
 from flows.declaration import Client, Sync
@@ -99,12 +99,12 @@ class EntityWork:
         return judge(error, policy=self.sync.client.pause, retry_on=self.sync.retry.on, mask=self.mask)
 
     def judge_page(self, error: Exception) -> Verdict:
-        """Judge an exception of the listing; a loop is the listing's own end and goes on to the caller.
+        """Judge an exception of the listing; its own end before its end (a loop, a limit) goes on to the caller.
 
         Raises:
-            LoopError: it was one.
+            IncompleteError: it was one.
         """
-        if isinstance(error, LoopError):
+        if isinstance(error, IncompleteError):
             raise error
         return self.judge(error)
 

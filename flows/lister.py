@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
-from clients import LoopError, Page
+from clients import IncompleteError, Page
 from flows.declaration import Sync
 from flows.tracker import Progress, Tracker
 from flows.verdict import attempt
@@ -52,7 +52,7 @@ class Lister:
         claim: the right to run it.
         lane: the jobs' lane.
         connect: gives this thread a connection.
-        judge, judge_page: from exception to verdict; the latter raises `LoopError` again.
+        judge, judge_page: from exception to verdict; the latter raises `IncompleteError` again.
         tracker, progress: who watches, and the run's numbers.
         full: queue every entity, changed or not.
         limit: stop after so many entities; `None` lists all.
@@ -75,6 +75,8 @@ class Lister:
     announced: int | None = None
     #: Entities of this listing that an earlier run has shown, where this one goes on behind them.
     shown_before: int = 0
+    #: What the listing said behind its last page, if it knows that it is not complete.
+    incomplete: IncompleteError | None = None
 
     def run(self) -> Ended:
         """List until the end, and say why it ended. Never raises for what the remote side did."""
@@ -99,11 +101,13 @@ class Lister:
             number = (self.claim.pages if cursor is not None else 0) + self.progress.pages + 1
             try:
                 found = self.tracker.page(number, partial(self._page, pages, at))
-            except LoopError as error:
-                return Ended("loop", str(error))
+            except IncompleteError as error:
+                return Ended(error.stopped, str(error))
             except _Judged as judged:
                 return judged.verdict
             if found is _END:
+                if self.incomplete is not None:
+                    return Ended(self.incomplete.stopped, str(self.incomplete))
                 if missing := self._misses():
                     return Ended("short", f"the listing announced {self.announced} entities and did not show {missing} of them")
                 self.store.complete_listing(self.claim)
@@ -135,13 +139,13 @@ class Lister:
         room = None if self.limit is None else self.limit - self.progress.listed
         cut = room is not None and len(items) >= room and (len(items) > room or page.cursor is not None)
         last = not cut and page.cursor is None and hasattr(self.sync.listing, "pages")
-        if last and attempt(lambda: next(pages, None), self.judge_page) is not None:
-            # Without a cursor a crash after this page could not be resumed, and the page would count as the end.
-            raise _Judged(Verdict(Failure("a page that is not the last one has no cursor", retry=False)))
+        if last:
+            self._confirm(pages)
+        self._warn(page)
         if page.total is not None:
             self.announced = page.total
         # Asked before the page is stored: a listing that is complete may delete.
-        last = last and not self._misses(len(items) + len(page.errors))
+        last = last and self.incomplete is None and not self._misses(len(items) - page.repeated + len(page.errors))
         if cut:
             items = items[:room]
         try:
@@ -155,6 +159,8 @@ class Lister:
         progress = self.progress
         progress.pages += 1
         progress.listed += stored.listed
+        progress.repeated += page.repeated
+        progress.later += len(page.later)
         progress.queued += stored.queued
         progress.unchanged += stored.unchanged
         progress.blame(page.errors)
@@ -165,9 +171,24 @@ class Lister:
             return Ended("limit", f"stopped at the limit of {self.limit}")
         return _END if last or (page.cursor is None and hasattr(self.sync.listing, "pages")) else page.cursor
 
+    def _warn(self, page: Page) -> None:
+        for warning in page.warnings:
+            log.warning("%s: %s", self.sync.id, warning)
+
+    def _confirm(self, pages: Iterator[Page]) -> None:
+        """Ask the listing whether that was all, before its last page is stored."""
+        try:
+            more = attempt(lambda: next(pages, None), self.judge_page)
+        except IncompleteError as error:
+            self.incomplete = error
+            return
+        if more is not None:
+            # Without a cursor a crash after this page could not be resumed, and the page would count as the end.
+            raise _Judged(Verdict(Failure("a page that is not the last one has no cursor", retry=False)))
+
     def _misses(self, more: int = 0) -> int:
         """Count the entities that the listing announced and has not shown, with those of the page at hand."""
-        shown = self.shown_before + self.progress.listed + self.progress.flawed + more
+        shown = self.shown_before + self.progress.listed - self.progress.repeated + self.progress.flawed + more
         return max(0, (self.announced or 0) - shown)
 
 

@@ -3,7 +3,7 @@
 import threading
 from functools import partial
 
-from clients import LoopError
+from clients import IncompleteError
 from flows.declaration import Sync
 from flows.entity import EntityWork
 from flows.lister import Ended, ended_by, items_of
@@ -42,8 +42,8 @@ def preview(
     while not stop.is_set():
         try:
             page = attempt(lambda: next(pages, None), work.judge_page)
-        except LoopError as error:
-            return Ended("loop", str(error))
+        except IncompleteError as error:
+            return Ended(error.stopped, str(error))
         if page is None:
             return Ended("end", "dry run: nothing was written")
         if isinstance(page, Verdict):
@@ -58,6 +58,7 @@ def preview(
             return ended_by(work.judge(error))
         progress.pages += 1
         progress.listed += seen.listed
+        progress.repeated += page.repeated
         progress.queued += seen.listed if full else seen.queued
         progress.unchanged += 0 if full else seen.unchanged
         progress.blame(page.errors)

@@ -18,6 +18,8 @@ class RunResult:
     state: str
     pages: int = 0
     listed: int = 0
+    #: Of the listed: different ones. A listing may show one on two pages.
+    distinct: int = 0
     queued: int = 0
     succeeded: int = 0
     unchanged: int = 0

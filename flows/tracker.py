@@ -16,6 +16,8 @@ class Progress:
 
     pages: int = 0
     listed: int = 0
+    #: Of the listed: those that an earlier page had, too.
+    repeated: int = 0
     #: Entities known to need work: queued by this run, or found waiting.
     queued: int = 0
     succeeded: int = 0
@@ -25,6 +27,8 @@ class Progress:
     snoozed: int = 0
     #: Listed items that could not become entities; they count as failed.
     flawed: int = 0
+    #: Listed but left for a later run, such as files that are still being written.
+    later: int = 0
     #: Failed attempts that get another try.
     retried: int = 0
     listing_ended: bool = False

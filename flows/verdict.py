@@ -5,11 +5,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from clients import AuthRefusedError, ClientError, GoneError, RateLimitedError, TransientError
+from clients import AuthRefusedError, ClientError, GoneError, NotModifiedError, RateLimitedError, TransientError
 from flows.mask import Mask
 from flows.policy import PausePolicy
 from jobs.job import Verdict
-from jobs.outcome import Failure, Gone, Outcome, Pause, Snooze, Success
+from jobs.outcome import Failure, Gone, Outcome, Pause, Snooze, Success, Unchanged
 
 T = TypeVar("T")
 
@@ -37,6 +37,8 @@ def judge(error: Exception, *, policy: PausePolicy, retry_on: tuple[type[BaseExc
             return Verdict(Pause(policy.enforced[status], text), cause="enforced")
         case GoneError():
             return Verdict(Gone())
+        case NotModifiedError():
+            return Verdict(Unchanged())
         case TransientError() | ConnectionError() | TimeoutError():
             return Verdict(Failure(text), _trace(error, mask), trouble=True)
         case ClientError():

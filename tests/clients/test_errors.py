@@ -45,6 +45,8 @@ def test_outcomes_are_separable() -> None:
         errors.AuthRefusedError,
         errors.RejectedError,
         errors.GoneError,
+        errors.UnknownOutcomeError,
+        errors.NotModifiedError,
     ]
     groups += [errors.UnreadableError, errors.PageError]
 

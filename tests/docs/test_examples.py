@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from tests.docs.conftest import Block, Page, Petstore
 
 PAGINATORS = (
-    "Continue", "Cursor", "Keyset", "LinkHeader", "NextLink", "Offset", "PageNumber", "SinglePage", "TotalPages",
+    "Continue", "Cursor", "Keyset", "LinkHeader", "NextLink", "ODataLink", "Offset", "PageNumber", "RelayCursor",
+    "SinglePage", "TotalPages",
 )  # fmt: skip
 
 
@@ -77,7 +78,7 @@ def test_each_paginator_pages_as_its_sample_says(pages: dict[str, Page], name: s
     sample, code = re.findall(r"^```\w+\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
     scope: dict[str, Any] = {one: getattr(clients, one) for one in clients.__all__}
     exec(compile(code, heading, "exec"), scope)
-    exchanges = re.findall(r"^GET (\S+)\n((?:[A-Z][\w-]+: .*\n)*)(.*)\n", sample, re.MULTILINE)
+    exchanges = re.findall(r"^(?:GET|POST) (\S+)\n((?:[A-Z][\w-]+: .*\n)*)(.*)\n", sample, re.MULTILINE)
     answers = iter(exchanges)
     asked = []
 

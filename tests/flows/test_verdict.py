@@ -19,7 +19,18 @@ from clients import (
     TransientError,
     UnreadableError,
 )
-from clients.errors import BrokenAnswerError, ConnectFailedError, RedirectRefusedError, TimedOutError, TooLargeError
+from clients.errors import (
+    BrokenAnswerError,
+    ConnectFailedError,
+    IncompleteError,
+    LimitError,
+    NotModifiedError,
+    RedirectRefusedError,
+    ShortError,
+    TimedOutError,
+    TooLargeError,
+    UnknownOutcomeError,
+)
 from flows import PausePolicy
 from flows.mask import Mask
 from flows.verdict import attempt, judge, verdict_of
@@ -67,6 +78,11 @@ TABLE = [
     (error(RejectedError, 418), STRICT, Pause(5, TEXT), False, "enforced"),
     (error(ServerError, 500), PausePolicy(enforced={500: 9}), Pause(9, TEXT), False, "enforced"),
     (error(RateLimitedError, 429, retry_after=4.0), PausePolicy(enforced={429: 9}), Pause(4.0, TEXT), False, "asked"),
+    (error(NotModifiedError, 304), DEFAULT, Unchanged(), False, "asked"),
+    (error(UnknownOutcomeError), DEFAULT, FAILED, False, "asked"),
+    (error(IncompleteError), DEFAULT, FAILED, False, "asked"),
+    (error(LimitError), DEFAULT, FAILED, False, "asked"),
+    (error(ShortError), DEFAULT, FAILED, False, "asked"),
     (error(RejectedError, 400), DEFAULT, FAILED, False, "asked"),
     (error(RejectedError, 422), DEFAULT, FAILED, False, "asked"),
     (error(RejectedError), DEFAULT, FAILED, False, "asked"),

@@ -1,0 +1,184 @@
+"""Tokens of OAuth 2, and where they are kept so that no two workers spend one refresh token. Knows no HTTP and no database."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from clients.auth import MASK
+
+LEASE_PATIENCE = 60.0
+"""Seconds to wait for somebody else's renewal; it takes one request."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Token:
+    """What a token endpoint answered. Its repr hides it; `to_json` does not.
+
+    Args:
+        access_token: sent with requests.
+        expires_at: when to stop using it, in seconds since the epoch: half a minute before its end, or a tenth of a short
+            life. None when the endpoint does not say.
+        refresh_token: spent to get the next one; None where there is none.
+        origin: which declared sign-in this token descends from, as a digest.
+    """
+
+    access_token: str
+    expires_at: float | None = None
+    refresh_token: str | None = None
+    origin: str = field(default="", compare=False)
+
+    def __repr__(self) -> str:
+        return f"Token({MASK}, expires_at={self.expires_at})"
+
+    def is_good(self, *, now: float) -> bool:
+        """Tell whether it may still be used."""
+        return self.expires_at is None or self.expires_at > now
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values. They are the secret itself: encrypt them, or put them where nobody reads."""
+        return {
+            "access_token": self.access_token, "expires_at": self.expires_at, "refresh_token": self.refresh_token,
+            "origin": self.origin,
+        }  # fmt: skip
+
+    @classmethod
+    def from_json(cls, stored: Any) -> Token | None:
+        """Return the token that `to_json` gave, or None when it is not one."""
+        if not isinstance(stored, dict) or not isinstance(stored.get("access_token"), str):
+            return None
+        return cls(stored["access_token"], stored.get("expires_at"), stored.get("refresh_token"), str(stored.get("origin", "")))
+
+
+class TokenStore(Protocol):
+    """Where one sign-in's newest token is, for all threads, processes and machines that use it.
+
+    A rotating refresh token works once. So a renewal is: take the lease, `load`, and only if what is there is still the token
+    that was refused, spend its refresh token and `swap` it for the new one before the lease ends.
+    """
+
+    def load(self) -> Token | None:
+        """Return the newest token, or None when there was none yet."""
+        ...
+
+    def swap(self, old: Token | None, new: Token) -> bool:
+        """Put `new` in the place of `old`, durably, and tell whether it was done: not if another one is there now."""
+        ...
+
+    def lease(self) -> AbstractContextManager[None]:
+        """Return a context that only one renewal at a time is in, and that ends by itself if its holder dies.
+
+        Raises:
+            TimeoutError: on entering: somebody else holds it for too long.
+        """
+        ...
+
+
+class MemoryTokens:
+    """Keeps the token in this process, for all its threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._leased = threading.Lock()
+        self._token: Token | None = None
+
+    def __repr__(self) -> str:
+        return "MemoryTokens()"
+
+    def load(self) -> Token | None:
+        """Return the newest token."""
+        with self._lock:
+            return self._token
+
+    def swap(self, old: Token | None, new: Token) -> bool:
+        """Put `new` in the place of `old`."""
+        with self._lock:
+            if self._token != old:
+                return False
+            self._token = new
+            return True
+
+    @contextmanager
+    def lease(self) -> Iterator[None]:
+        """Hold the only renewal."""
+        if not self._leased.acquire(timeout=LEASE_PATIENCE):
+            raise TimeoutError("another thread is renewing the token")
+        try:
+            yield
+        finally:
+            self._leased.release()
+
+
+class FileTokens:
+    """Keeps the token in a file that only its owner may read, for all processes of one machine.
+
+    Args:
+        path: of the file; a second one, with `.lock` behind it, holds the lease (by `flock`, which ends with its process).
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = Path(path)
+        self._lock = self._path.with_name(self._path.name + ".lock")
+
+    def __repr__(self) -> str:
+        return f"FileTokens({str(self._path)!r})"
+
+    def load(self) -> Token | None:
+        """Return the newest token, or None when the file is missing or not ours."""
+        try:
+            return Token.from_json(json.loads(self._path.read_bytes()))
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def swap(self, old: Token | None, new: Token) -> bool:
+        """Put `new` in the place of `old`; a crash leaves one of the two. To be called within the lease."""
+        if self.load() != old:
+            return False
+        handle, name = tempfile.mkstemp(dir=self._path.parent, prefix=f".{self._path.name}.")
+        try:
+            with os.fdopen(handle, "w") as file:
+                json.dump(new.to_json(), file)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).replace(self._path)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                Path(name).unlink()
+            raise
+        return True
+
+    @contextmanager
+    def lease(self) -> Iterator[None]:
+        """Hold the only renewal on this machine."""
+        import fcntl
+
+        until = time.monotonic() + LEASE_PATIENCE
+        handle = os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            while True:
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > until:
+                        raise TimeoutError("another process is renewing the token") from None
+                    time.sleep(0.02)
+            yield
+        finally:
+            os.close(handle)
+
+
+def digest_of(*parts: str | None) -> str:
+    """Return 16 characters that stand for secrets without giving them away."""
+    text = "\0".join(part or "" for part in parts)
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()

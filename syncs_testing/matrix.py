@@ -1,0 +1,74 @@
+"""Every attack against every paginator of `clients`, each in all its ways. The one module here that knows `clients`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from syncs_testing.api import SECRET
+from syncs_testing.attacks import ATTACKS
+from syncs_testing.styles import style_of
+from syncs_testing.trial import Outcome, attack_one
+
+PATIENCE = 8.0
+
+
+def listings() -> dict[str, Any]:
+    """Return a listing for each paginator, and for each way to announce a total."""
+    import clients as c
+
+    plain: dict[str, Any] = {"items": "data", "version": "version"}
+    query: dict[str, Any] = {"method": "POST", "json": {"query": "query($after: String) { pets { nodes { id } } }"}}
+    return {
+        "SinglePage": c.Listing("pets", c.SinglePage(), **plain),
+        "PageNumber": c.Listing("pets", c.PageNumber(), **plain),
+        "PageNumber+total": c.Listing("pets", c.PageNumber(), total="total", **plain),
+        "Offset": c.Listing("pets", c.Offset(limit=100), **plain),
+        "Offset+total": c.Listing("pets", c.Offset(limit=100), total="total", **plain),
+        "TotalPages": c.Listing("pets", c.TotalPages(header="X-WP-TotalPages"), items=None),
+        "TotalPages+total": c.Listing("pets", c.TotalPages(path="pages"), total="total", **plain),
+        "Cursor": c.Listing("pets", c.Cursor("next"), **plain),
+        "Cursor+total": c.Listing("pets", c.Cursor("meta.next"), total="meta.total", **plain),
+        "NextLink": c.Listing("pets", c.NextLink("links.next"), **plain),
+        "LinkHeader": c.Listing("pets", c.LinkHeader(), items=None),
+        "Continue": c.Listing("pets", c.Continue(), **plain),
+        "RelayCursor": c.Listing("pets", c.RelayCursor("data.pets"), items="data.pets.nodes", **query),
+        "ODataLink": c.Listing("pets", c.ODataLink(), items="value"),
+        "Keyset": c.Listing("pets", c.Keyset("since_id", "id"), **plain),
+        "Keyset by time": c.Listing("pets", c.Keyset("since", "at"), **plain),
+    }
+
+
+def listed_by(listing: Any) -> Callable[[str], Iterator[Any]]:
+    """Return what `attack_one` calls: lists with an `HttpClient` that is signed in."""
+    from clients import Bearer, HttpClient
+
+    def listed(url: str) -> Iterator[Any]:
+        with HttpClient(url, auth=Bearer(SECRET), headers={"X-Tenant": SECRET}, timeout=1.0, total_timeout=3.0) as http:
+            yield from listing(http)
+
+    return listed
+
+
+def matrix(wanted: str = "", *, names: Iterable[str] = (), threads: int = 8) -> dict[tuple[str, str], Outcome | None]:
+    """Run every attack against every paginator it can be done to; None where it cannot.
+
+    Args:
+        wanted: part of the attacks' names.
+        names: which listings; all without any.
+        threads: trials at once; they mostly wait.
+    """
+    cells: dict[tuple[str, str], Any] = {}
+    with ThreadPoolExecutor(threads) as pool:
+        for attack in ATTACKS:
+            for name, listing in listings().items():
+                if names and name not in names:
+                    continue
+                style = style_of(listing)
+                if wanted in attack.name:
+                    fits = attack.fits(style)
+                    cells[attack.name, name] = (
+                        pool.submit(attack_one, attack, style, listed_by(listing), patience=PATIENCE) if fits else None
+                    )
+        return {where: None if cell is None else cell.result() for where, cell in cells.items()}

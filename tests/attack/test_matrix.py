@@ -1,0 +1,46 @@
+"""The matrix itself: every attack against every paginator, over real sockets."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from syncs_testing import ATTACKS, style_of
+from syncs_testing.matrix import listings, matrix
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("name", listings())
+def test_every_attack_on(name: str) -> None:
+    """No endless loop, no row lost without an error, no credential at another origin, no false alarm."""
+    cells = matrix(names=[name], threads=8)
+    wrong = [f"{attack}: {text}" for (attack, _), cell in cells.items() if cell is not None for text in cell.wrong]
+
+    assert wrong == []
+
+    assert sum(cell is not None for cell in cells.values()) >= 25
+
+
+def test_every_attack_fits_something() -> None:
+    """No attack stands there without a paginator that it is done to, and each says where it comes from."""
+    styles = [style_of(listing) for listing in listings().values()]
+
+    assert [attack.name for attack in ATTACKS if not any(map(attack.fits, styles)) or not attack.incident] == []
+
+    assert len({attack.name for attack in ATTACKS}) == len(ATTACKS)
+
+
+def test_the_matrix_is_printed() -> None:
+    """`make attack` prints a line for each attack and the sum."""
+    command = [sys.executable, "-m", "syncs_testing", "the same cursor"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    assert "the same cursor for ever" in done.stdout
+
+    assert "7 trials: 0 endless, 0 hangs, 0 lost, 0 leak, 0 silent, 0 alarm, 0 wait" in done.stdout
