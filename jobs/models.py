@@ -265,8 +265,10 @@ class ListingRow(Row, table=True):
     cursor: Any = _json()
     #: Whether it queues every entity, changed or not; counts for a resumed listing too.
     is_full: bool = Field(default=False, sa_column=Column(Boolean(), nullable=False, server_default=false()))
-    #: High-water mark for incremental listings.
+    #: High-water mark of the last complete incremental listing.
     mark: Any = _json()
+    #: The highest value that the present listing has shown so far; becomes the mark when it is complete.
+    next_mark: Any = _json()
     pages: int = _count()
     listed: int = _count()
     #: The fence, as on a job.
@@ -304,6 +306,35 @@ class RecordRow(Row, table=True):
     poison_version: str | None = _text()
 
 
+class ValidatorRow(Row, table=True):
+    """What a server said about the version of an answer whose content is stored: for conditional requests."""
+
+    __tablename__ = "validator"
+
+    client: str = Field(sa_column=Column(Text(), primary_key=True))
+    #: Who asked: answers to one sign-in are nobody else's.
+    identity: str = Field(sa_column=Column(Text(), primary_key=True))
+    method: str = Field(sa_column=Column(Text(), primary_key=True))
+    url: str = Field(sa_column=Column(Text(), primary_key=True))
+    etag: str | None = _text()
+    last_modified: str | None = _text()
+    #: The entity whose record holds the content.
+    sync: str | None = _text()
+    key: str | None = _text()
+    stored_at: datetime | None = _moment(nullable=False)
+
+
+class TokenRow(Row, table=True):
+    """A token that the remote side replaces with each use, sealed with a key that the database does not hold (law 9)."""
+
+    __tablename__ = "token"
+
+    name: str = Field(sa_column=Column(Text(), primary_key=True))
+    sealed: str = _text(nullable=False)
+    version: int = _count()
+    updated_at: datetime | None = _moment(nullable=False)
+
+
 class NoticeRow(Row, table=True):
     """A message to people, stored before it is sent."""
 
@@ -334,5 +365,7 @@ client = ClientRow.__table__
 pause = PauseRow.__table__
 listing = ListingRow.__table__
 record = RecordRow.__table__
+validator = ValidatorRow.__table__
+token = TokenRow.__table__
 notice = NoticeRow.__table__
 metadata = _registry.metadata
