@@ -34,6 +34,7 @@ from clients.files import RemoteFile
 from clients.ftp import FtpClient
 from clients.http import HttpClient
 from clients.listing import Listing
+from clients.nested import Nested
 from clients.oauth import OAuth2ClientCredentials, OAuth2RefreshToken
 from clients.page import Entity, Page, PageAnswer, PageRequest, Paginator
 from clients.paginators import Continue, Cursor, LinkHeader, NextLink, ODataLink, RelayCursor, SinglePage
@@ -74,6 +75,7 @@ __all__ = [
     "Listing",
     "LoopError",
     "MemoryTokens",
+    "Nested",
     "NextLink",
     "NotModifiedError",
     "OAuth2ClientCredentials",

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Sequence
 from contextvars import ContextVar
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from clients.urls import masked_url
 
@@ -53,6 +54,9 @@ class Recorder:
 
     __slots__ = ("_done", "_pending", "_token")
 
+    #: Whether it looks at answers itself (`look`).
+    is_curious = False
+
     def __init__(self) -> None:
         # Made by the first exchange: most recorders of a large run are never read, and many never written.
         self._done: deque[Exchange] | None = None
@@ -69,13 +73,24 @@ class Recorder:
         """Note that a request is on its way."""
         self._pending = (method, url, time.perf_counter())
 
-    def end(self, *, status: int | None = None, size: int = 0, error: BaseException | None = None) -> None:
+    def look(self, response: Any) -> None:
+        """See an answer before its body is read; called where `is_curious`."""
+
+    def end(
+        self,
+        *,
+        status: int | None = None,
+        size: int = 0,
+        error: BaseException | None = None,
+        headers: Sequence[tuple[bytes, bytes]] = (),
+    ) -> None:
         """Note what came of it.
 
         Args:
             status: of the answer; `None` where none came.
             size: bytes of its body.
             error: what came in place of it.
+            headers: of the answer, as they came; not kept here, since they may be secret.
         """
         pending, self._pending = self._pending, None
         if pending is not None:

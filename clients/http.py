@@ -13,7 +13,7 @@ from clients.errors import NotModifiedError, UnreadableError
 from clients.page import PageAnswer
 from clients.session import MAX_BYTES, Session
 from clients.urls import encode_params
-from clients.validators import Validator, Validators
+from clients.validators import Validator, Validators, offered
 
 if TYPE_CHECKING:
     import ssl
@@ -97,16 +97,17 @@ class HttpClient(Session):
         """
         known: Validator | None = Validator(if_none_match, if_modified_since)
         place = ("", "", "")
-        if self._validators is not None and known == Validator():
+        validators = self._validators or offered()
+        if validators is not None and known == Validator():
             place = (self.identity, "GET", self._url(path, encode_params(params) if params else ""))
-            known = self._validators.get(*place)
+            known = validators.get(*place)
         conditions = known.headers() if known is not None else {}
         answer, url = self._exchange("GET", path, params=params, headers=conditions or None)
         if answer.status == 304 and conditions:
             raise NotModifiedError("304 Not Modified", method="GET", url=url, status=304)
         value = self._json(answer, method="GET", url=url)
-        if place[0] and self._validators is not None and (fresh := Validator.of(answer.headers)) is not None:
-            self._validators.put(*place, fresh)
+        if place[0] and validators is not None and (fresh := Validator.of(answer.headers)) is not None:
+            validators.put(*place, fresh)
         return value
 
     def post_json(self, path: str, json: Any, *, idempotency_key: str | None = None) -> Any:

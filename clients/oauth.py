@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from clients.auth import MASK, Basic, Credentials, Secret, header_value, reveal
@@ -94,18 +95,20 @@ class _Renewing:
 
     def _renewed(self, refused: Credentials | None) -> tuple[Token, Credentials]:
         """Return a token that is not the one refused: from another thread, from the store, or a new one."""
-        with self._lock:
-            current = self._current
-            if current is not None and current[1] is not refused and current[0].is_good(now=time.time()):
-                return current
-            worn = None if current is None or current[1] is not refused else current[0]
-            try:
+        try:
+            # Before the lock: who holds it may need the database that this thread holds.
+            getattr(self._store, "ready", _nothing)()
+            with self._lock:
+                current = self._current
+                if current is not None and current[1] is not refused and current[0].is_good(now=time.time()):
+                    return current
+                worn = None if current is None or current[1] is not refused else current[0]
                 with self._store.lease():
                     token = self._fetched(worn)
-            except TimeoutError as error:
-                raise ConnectFailedError(f"no token: {error}", method="POST", url=self._url) from error
-            self._current = (token, _bearer(token))
-            return self._current
+                self._current = (token, _bearer(token))
+                return self._current
+        except TimeoutError as error:
+            raise ConnectFailedError(f"no token: {error}", method="POST", url=self._url) from error
 
     def _fetched(self, worn: Token | None) -> Token:
         """Within the lease: take the store's token if somebody renewed it meanwhile, else spend what there is."""
@@ -113,11 +116,18 @@ class _Renewing:
         ours = stored if stored is not None and stored.origin == self._origin() else None
         if ours is not None and ours.is_good(now=time.time()) and (worn is None or ours.access_token != worn.access_token):
             return ours
-        new = self._ask(ours)
+        with self._spending(ours):
+            new = self._ask(ours)
         if self._store.swap(stored, new):
             return new
         # The lease ran out under us, and another one was quicker: what is stored counts.
         return self._store.load() or new
+
+    def _spending(self, known: Token | None) -> AbstractContextManager[None]:
+        """Tell a store that wants to know it that a refresh token is on its way."""
+        refresh, spending = self._form(known).get("refresh_token"), getattr(self._store, "spending", None)
+        found: AbstractContextManager[None] = nullcontext() if refresh is None or spending is None else spending(refresh)
+        return found
 
     def _origin(self) -> str:
         """Return what a stored token has to descend from: a new sign-in in the settings makes older ones worthless."""
@@ -219,6 +229,10 @@ class OAuth2RefreshToken(_Renewing):
     def _form(self, known: Token | None) -> dict[str, str]:
         refresh = known.refresh_token if known is not None and known.refresh_token else reveal(self._first)
         return {**self._grant, "refresh_token": refresh}
+
+
+def _nothing() -> None:
+    return None
 
 
 def _bearer(token: Token) -> Credentials:

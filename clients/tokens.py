@@ -65,6 +65,10 @@ class TokenStore(Protocol):
 
     A rotating refresh token works once. So a renewal is: take the lease, `load`, and only if what is there is still the token
     that was refused, spend its refresh token and `swap` it for the new one before the lease ends.
+
+    A store may also have `spending(refresh_token)`, a context around sending one, which raises `AuthRefusedError` when that was
+    done before and nobody knows what became of it; and `ready()`, asked before anything, which raises `TimeoutError` when this
+    thread may not wait for a renewal.
     """
 
     def load(self) -> Token | None:

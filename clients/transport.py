@@ -31,6 +31,7 @@ from clients.errors import (
     TooLargeError,
     UnreadableError,
 )
+from clients.exchange import Recorder
 from clients.urls import Origin
 
 RawHeaders = list[tuple[bytes, bytes]]
@@ -172,17 +173,19 @@ class Wire:
         """
         recorder = exchange.current()
         if recorder is None:
-            return self._send(method, target, headers, content, shown)
+            return self._send(method, target, headers, content, shown, None)
         recorder.begin(method, shown)
         try:
-            answer = self._send(method, target, headers, content, shown)
+            answer = self._send(method, target, headers, content, shown, recorder if recorder.is_curious else None)
         except BaseException as exc:
             recorder.end(error=exc)
             raise
-        recorder.end(status=answer.status, size=len(answer.content))
+        recorder.end(status=answer.status, size=len(answer.content), headers=answer.raw_headers)
         return answer
 
-    def _send(self, method: str, target: Target, headers: RawHeaders, content: bytes | None, shown: str) -> Answer:
+    def _send(
+        self, method: str, target: Target, headers: RawHeaders, content: bytes | None, shown: str, curious: Recorder | None
+    ) -> Answer:
         raw: RawHeaders = [(b"Host", target.host), *headers]
         if content is None:
             stream = _NO_BODY
@@ -194,6 +197,8 @@ class Wire:
         self._deadline.at = time.monotonic() + self._total
         try:
             response = self._connected(transport, request)
+            if curious is not None:
+                curious.look(response)
             try:
                 answer = Answer(response.status_code, response.headers.raw, self._read(response))
             finally:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Protocol
 
 
@@ -21,8 +24,14 @@ class Validator:
 
     @classmethod
     def of(cls, headers: Mapping[str, str]) -> Validator | None:
-        """Return the validator in an answer's headers (names in lower case), or None."""
-        found = cls(headers.get("etag") or None, headers.get("last-modified") or None)
+        """Return the validator in an answer's headers (names in lower case), or None.
+
+        A `Last-Modified` of the answer's own second says nothing: it may change again within it (RFC 9110, 8.8.2.2).
+        """
+        modified = headers.get("last-modified") or None
+        if modified is not None and not _is_settled(modified, headers.get("date", "")):
+            modified = None
+        found = cls(headers.get("etag") or None, modified)
         return found if found.etag or found.modified else None
 
     def headers(self) -> dict[str, str]:
@@ -45,3 +54,29 @@ class Validators(Protocol):
     def put(self, identity: str, method: str, url: str, validator: Validator) -> None:
         """Take in the validator of an answer that came just now."""
         ...
+
+
+def _is_settled(modified: str, date: str) -> bool:
+    # Only here: a file that declares a client is read at every start.
+    from email.utils import parsedate_to_datetime
+
+    try:
+        return parsedate_to_datetime(date) - parsedate_to_datetime(modified) >= timedelta(seconds=1)
+    except (ValueError, TypeError):
+        return not date
+
+
+_offered: ContextVar[Validators | None] = ContextVar("clients_validators", default=None)
+
+offered = _offered.get
+"""Returns what is offered to this thread (or context), or `None`."""
+
+
+@contextmanager
+def offering(validators: Validators | None) -> Iterator[None]:
+    """Make the GETs of this thread (or context) conditional, whatever client sends them."""
+    token = _offered.set(validators)
+    try:
+        yield
+    finally:
+        _offered.reset(token)

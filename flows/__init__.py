@@ -9,6 +9,8 @@ from flows.errors import DeclarationError, FlowsError, SettingsError, UnknownNam
 from flows.job_type import JobType
 from flows.lock import lock
 from flows.policy import Notify, PausePolicy, Since
+from flows.record import save_record
+from flows.tokens import stored_tokens
 
 __all__ = [
     "Client",
@@ -25,4 +27,6 @@ __all__ = [
     "enqueue",
     "enqueue_many",
     "lock",
+    "save_record",
+    "stored_tokens",
 ]

@@ -69,7 +69,8 @@ class Conclusion:
         if state == "paused" and stopped == "stop":
             stopped = "paused"
         return RunResult(
-            sync=self.sync.id, client=self.sync.client.id, state=state, pages=progress.pages, listed=progress.listed, distinct=progress.listed - progress.repeated,
+            sync=self.sync.id, client=self.sync.client.id, state=state, pages=progress.pages, listed=progress.listed,
+            distinct=progress.listed - progress.repeated,
             queued=progress.queued, succeeded=progress.succeeded, unchanged=progress.unchanged, gone=progress.gone,
             failed=progress.failed, flawed=progress.flawed, snoozed=progress.snoozed,
             pending=left.due + left.delayed + left.processing, deleted=deleted,

@@ -81,7 +81,9 @@ class Sync:
         timeout: seconds one entity may take; not in force in this release.
         delete_missing: whether a complete listing deletes what it no longer has.
         max_delete_share: no sweep above this share of the records.
-        incremental: ask only for what is new; not in force in this release.
+        incremental: ask only for what is new. Such a listing deletes nothing; `--full` lists all.
+        conditional: ask for an entity with what the last answer said of its version (`ETag`, `Last-Modified`); one that is
+            still the same answers 304 and is `unchanged`. For a `fetch` whose record is the answer to one `get_json`.
         batch: jobs in one claim and one task run.
         concurrency: fetches at once.
         entity_task_runs: so many entities of a run get a Prefect task run of their own.
@@ -103,6 +105,7 @@ class Sync:
     delete_missing: bool = field(default=False, kw_only=True)
     max_delete_share: float = field(default=0.2, kw_only=True)
     incremental: Since | None = field(default=None, kw_only=True)
+    conditional: bool = field(default=False, kw_only=True)
     batch: int = field(default=100, kw_only=True)
     concurrency: int = field(default=8, kw_only=True)
     entity_task_runs: int = field(default=200, kw_only=True)
@@ -119,6 +122,8 @@ class Sync:
             value = getattr(self, name)
             if not isinstance(value, kind) and (value is not None or name == "retry"):
                 raise DeclarationError(f"sync {self.id!r}: {name} must be a {kind.__name__}, got {type(value).__name__}")
+        if self.conditional and self.fetch is None:
+            raise DeclarationError(f"sync {self.id!r}: conditional is about fetch, and there is none")
         if self.timeout is not None and not self.timeout > 0:
             raise DeclarationError(f"sync {self.id!r}: timeout must be more than 0 seconds, got {self.timeout}")
         if self.batch < 1 or self.concurrency < 1 or self.entity_task_runs < 0:

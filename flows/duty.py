@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
+from flows.conditional import Conditions
 from flows.connection import Connections
 from flows.declaration import Client, Sync
 from flows.entity import EntityWork
@@ -163,7 +164,9 @@ def works(
             continue
         connections, mask = opened[client.id]
         if isinstance(one, Sync):
-            made[one.id] = EntityWork(one, connections.get, mask, GoneGuard(one, store), connections.drop)
+            made[one.id] = EntityWork(
+                one, connections.get, mask, GoneGuard(one, store), connections.drop, Conditions.of(one, store)
+            )
         else:
             stays = duty.stays[one.id]
             made[one.id] = JobWork(

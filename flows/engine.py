@@ -4,22 +4,25 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from flows.claimer import Claimer
 from flows.conclusion import Conclusion, paused_text
+from flows.conditional import Conditions
 from flows.connection import Connections
 from flows.crew import Crew
 from flows.declaration import Sync
 from flows.entity import EntityWork
-from flows.gone import GoneGuard
+from flows.gone import GoneGuard, flawed_text, how_to_allow
 from flows.hands import Hands
 from flows.lease import LeaseKeeper
 from flows.lister import Ended, Lister
+from flows.mark import Marker
 from flows.mask import Mask
 from flows.patience import is_outage, lost
-from flows.preview import preview
+from flows.preview import Preview
 from flows.result import RunResult
 from flows.settings import client_settings
 from flows.tracker import Progress, SilentTracker, Tracker, Waking
@@ -46,6 +49,7 @@ def run(
     full: bool = False,
     limit: int | None = None,
     dry_run: bool = False,
+    allow_deletes: bool = False,
     tracker: Tracker | None = None,
     stop: threading.Event | None = None,
     queue: Queue | None = None,
@@ -58,9 +62,10 @@ def run(
     Args:
         sync: the declaration.
         store: where jobs and records are.
-        full: work every listed entity, changed or not.
+        full: list all, also where the sync is incremental, and work every listed entity, changed or not.
         limit: stop listing after so many entities.
         dry_run: list and compare, write nothing.
+        allow_deletes: a person has confirmed that more than `max_delete_share` of the records may be deleted by this run.
         tracker: who watches.
         stop: set it to end early: jobs in hand are finished, the others released, the listing resumes next time.
         queue: the declaration of the sync's queue.
@@ -74,7 +79,8 @@ def run(
     try:
         queue = queue or Queue(sync.queue_id)
         return _run(
-            _Run(sync, store, full, limit, tracker or SilentTracker(), stop or threading.Event(), queue, declared), dry_run
+            _Run(sync, store, full, limit, tracker or SilentTracker(), stop or threading.Event(), queue, declared, allow_deletes),
+            dry_run,
         )
     except (JobsError, SQLAlchemyError) as error:
         if is_outage(error) and not isinstance(error, DatabaseLost):
@@ -86,7 +92,8 @@ def _run(work: "_Run", dry_run: bool) -> RunResult:
     started, sync = time.monotonic(), work.sync
     settings = client_settings(sync.client)
     with Connections(sync.client, settings) as connections:
-        entity_work = EntityWork(sync, connections.get, Mask(settings), GoneGuard(sync, work.store), connections.drop)
+        gone = GoneGuard(sync, work.store, allow=work.allow_deletes)
+        entity_work = EntityWork(sync, connections.get, Mask(settings), gone, connections.drop, Conditions.of(sync, work.store))
         result = work.preview(entity_work) if dry_run else work.run(entity_work)
         return replace(result, seconds=time.monotonic() - started, requests=connections.requests)
 
@@ -96,10 +103,11 @@ class _Run:
 
     def __init__(
         self, sync: Sync, store: JobStore, full: bool, limit: int | None, tracker: Tracker, stop: threading.Event, queue: Queue,
-        declared: bool,
+        declared: bool, allow_deletes: bool,
     ) -> None:  # fmt: skip
         self.sync, self.store, self.full, self.limit = sync, store, full, limit
         self.tracker, self.stop, self.queue, self.declared = tracker, stop, queue, declared
+        self.allow_deletes = allow_deletes
         #: The queue may give less than is due.
         self.limited = declared or queue.rate is not None
         self.lane = Lane(sync.queue_id, sync.client.id, sync.id)
@@ -121,14 +129,18 @@ class _Run:
             return paused
         self.store.serve(self.queue, declared=self.declared)
         claim = self.store.begin_listing(
-            self.sync.id, self.sync.client.id, worker=self.worker, lease=self.queue.lease, full=self.full
-        )
+            self.sync.id, self.sync.client.id, worker=self.worker, lease=self.queue.lease, full=self.full,
+            since=None if self.sync.incremental is None else self.sync.incremental.field,
+        )  # fmt: skip
         if isinstance(claim, Busy):
             message = f"{self.sync.id} is already being run by {claim.worker} since {claim.since:%H:%M:%S} UTC; nothing to do"
             return self.conclusion.result("skipped", stopped="running", message=message)
         try:
             # Before listing: jobs of a dead worker go back and are renewed in place, in place of getting a follow-up each.
             self.store.rescue([self.lane.queue], on_poison=self._on_poison)
+            if claim.is_filtered:
+                # The listing shows them no more: what made them new is below the mark.
+                self.progress.queued += self.store.requeue_failed(self.lane)
             self._work(claim, entity_work)
             return self._conclude(claim)
         finally:
@@ -156,6 +168,7 @@ class _Run:
             lister = Lister(
                 self.sync, self.store, claim, self.lane, entity_work.connect, entity_work.judge, entity_work.judge_page,
                 Waking(self.tracker, self._wake), self.progress, claim.full, self.limit, lambda: self._lists_on(hands),
+                self._marker(claim.mark, claim.next_mark),
             )  # fmt: skip
             threads = [threading.Thread(target=self._guard, args=(lambda: self._list(lister),), name="syncs-list")]
             threads += [
@@ -183,19 +196,28 @@ class _Run:
     def _sweep(self, claim: ListingClaim, entity_work: EntityWork) -> None:
         """Delete what a complete listing no longer has, as far as the listing proves it (law 8)."""
         ended = self.ended
-        if ended is None or ended.stopped != "end" or not self.sync.delete_missing or self.stop.is_set():
+        if ended is None or ended.stopped != "end" or not self.sync.delete_missing or self.stop.is_set() or claim.is_filtered:
             return
         if self.progress.later:
             # They are there, but this listing has not stamped them; the next one that finds them at rest sweeps.
             return
         if self.progress.flawed:
-            self.swept = SweepResult(0, f"{self.progress.flawed} listed items have no key, so nothing was deleted")
+            self.swept = SweepResult(0, flawed_text(self.progress.flawed))
+            return
+        if claim.flawed:
+            self.swept = SweepResult(0, f"{flawed_text(claim.flawed)}; they were listed before it was interrupted")
             return
         self.swept = self.store.sweep(
-            claim, self.lane, max_share=self.sync.max_delete_share, delete=entity_work.deletes(), gone=self.progress.gone
-        )
+            claim, self.lane, max_share=self.sync.max_delete_share, delete=entity_work.deletes(), gone=self.progress.gone,
+            allow=self.allow_deletes, how=how_to_allow(self.sync),
+        )  # fmt: skip
         for key, error in self.swept.errors:
             self.progress.fail(key, error)
+
+    def _marker(self, mark: Any, kept: Any) -> Marker | None:
+        """Return what follows an incremental listing."""
+        since = self.sync.incremental
+        return None if since is None else Marker(since, mark=mark, kept=kept, now=self.store.now())
 
     def _guard(self, work: Callable[[], None]) -> None:
         """Run a thread's work; an error of ours ends the whole run and is raised again by it."""
@@ -295,8 +317,15 @@ class _Run:
     def preview(self, entity_work: EntityWork) -> RunResult:
         if (paused := self._paused()) is not None:
             return paused
-        ended = preview(
-            self.sync, self.store, entity_work, self.progress, self.tracker, full=self.full, limit=self.limit, stop=self.stop
-        )
-        failed = ended.stopped in ("error", "loop", "paused")
-        return self.conclusion.result("failed" if failed else "success", stopped=ended.stopped, message=ended.message)
+        since = self.sync.incremental
+        mark = None if since is None or self.full else self.store.listing_mark(self.sync.id, since.field)
+        looking = Preview(
+            self.sync, self.store, self.lane, entity_work, self.progress, self.tracker, full=self.full, limit=self.limit,
+            stop=self.stop, marker=self._marker(mark, None), is_filtered=mark is not None, allow_deletes=self.allow_deletes,
+        )  # fmt: skip
+        ended = looking.run()
+        state = "failed" if ended.stopped in ("error", "loop", "paused") else "success"
+        if state == "success" and (looking.refused or ended.stopped == "short"):
+            state = "partial"
+        message = "; ".join(filter(None, (looking.refused, ended.message)))
+        return replace(self.conclusion.result(state, stopped=ended.stopped, message=message), **looking.found)

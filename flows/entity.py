@@ -1,12 +1,15 @@
 """Working one entity: fetch it, judge what came, and say what a finish would store. Knows no batch and no thread."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from clients import Entity, IncompleteError
 from clients.exchange import recording
+from clients.validators import offering
 from flows import events
+from flows.conditional import Conditions
 from flows.declaration import Client, Sync
 from flows.evidence import evidence
 from flows.gone import GoneGuard
@@ -29,6 +32,7 @@ class EntityWork:
         mask: takes secrets out of what is kept.
         gone: how many entities may still go.
         drop: gives the thread's connection up after trouble with it.
+        conditions: makes requests conditional, where the sync says so.
     """
 
     sync: Sync
@@ -36,12 +40,21 @@ class EntityWork:
     mask: Mask
     gone: GoneGuard
     drop: Callable[[], None] = lambda: None
+    conditions: Conditions | None = None
+
+    def prepare(self, jobs: Sequence[Job]) -> None:
+        """Look up what the requests of these jobs are conditional on."""
+        if self.conditions is not None:
+            self.conditions.prepare([job for job in jobs if not _is_full(job)])
 
     def work(self, job: Job) -> Done:
         """Work one job. Never raises: whatever happens is this job's own outcome."""
         events.before(job)
-        with recording() as recorder:
+        offer = None if self.conditions is None else self.conditions.offer(job)
+        with recording() as recorder, offering(offer) if offer is not None else nullcontext():
             done = self._judged(job)
+        if offer is not None:
+            done = done._replace(validators=offer.stored(done.verdict.outcome, requests=len(recorder.exchanges)))
         if not isinstance(done.verdict.outcome, Success | Unchanged) and (found := evidence(recorder, self.mask)):
             # A success of an entity is told by its record; for 10,000 of them a day their requests would be much.
             return done._replace(exchanges=found)

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from clients.exchange import Recorder
 from flows.job_type import JobType
+from jobs.fingerprint import fingerprint
 from jobs.job import Job
 from jobs.session import JobSession
 from jobs.store import JobStore
@@ -32,6 +34,8 @@ class HandedJob:
         self._model: Any = None
         #: Plain JSON, as it was queued; with a schema in the schema's own form, defaults filled in.
         self.payload = payload
+        #: Whether its idempotency key was asked for: then what it sends may be sent again.
+        self.is_keyed = False
         #: For whoever looks from outside.
         self.recorder = recorder
         #: What it writes.
@@ -84,6 +88,17 @@ class HandedJob:
     def phase(self) -> str | None:
         """The phase it is in; `None` for a job type without phases."""
         return self._job.lane.phase or None
+
+    @property
+    def idempotency_key(self) -> str:
+        """What the remote side may know a repetition by, for the header `Idempotency-Key`: 36 characters, as a UUID is written.
+
+        The same for every attempt at this phase of this job; another one for another job, also of the same content, and for
+        another payload that took this one's place.
+        """
+        self.is_keyed = True
+        job = self._job
+        return str(UUID(fingerprint(job.lane.type, [job.fingerprint, job.id, job.lane.phase, job.payload])))
 
     @property
     def model(self) -> Any:

@@ -98,11 +98,13 @@ class Hands:
     def batch(self, jobs: Sequence[Job]) -> None:
         """Work a batch as one step. Returns when each of its jobs is finished or put back."""
         self.keeper.hold(jobs)
+        self._prepare(jobs)
         self.tracker.batch([name_of(job) for job in jobs], lambda: sum_up(_Batch(self, jobs).work()))
 
     def entities(self, jobs: Sequence[Job]) -> None:
         """Work a batch as steps of their own, one for each entity, each finished as soon as it is worked."""
         self.keeper.hold(jobs)
+        self._prepare(jobs)
         answers = Answers(len(jobs))
 
         def step(job: Job) -> None:
@@ -122,6 +124,12 @@ class Hands:
                 _note(errors, partial(self.release, [task.item for task in back]))
         if errors:
             raise errors[0]
+
+    def _prepare(self, jobs: Sequence[Job]) -> None:
+        """Let those look up what they need who look it up for many jobs at once."""
+        for name, of_type in groupby(jobs, key=lambda job: job.lane.type):
+            if (prepare := getattr(self.works[name], "prepare", None)) is not None:
+                self.patient(partial(prepare, list(of_type)))
 
     def _alone(self, job: Job) -> list[Settled]:
         """Work one job in this thread; in another one if it may take too long."""

@@ -40,6 +40,9 @@ class JobType:
         timeout: seconds one attempt may take.
         phases: names, in order; each succeeds and fails, retries and is resumed by itself.
         on_failure: `(job) -> None`, called once when a job has failed for good.
+        verify: `(job, connection) -> Outcome or None`, for jobs that change something over there: asked first when an earlier
+            attempt was sent and not answered, or its worker died. An outcome is the job's; `None`, and an error that says
+            that it is gone, mean that the remote side does not have it, so that `process` sends it again.
         serial: payload → key, or `None`; jobs of one key in one queue run one at a time, in the order they came.
         concurrency: jobs of this type that one worker has in hand at once.
 
@@ -59,6 +62,7 @@ class JobType:
     timeout: float | None = field(default=None, kw_only=True)
     phases: tuple[str, ...] = field(default=(), kw_only=True)
     on_failure: Callable[[Any], None] | None = field(default=None, kw_only=True)
+    verify: Process | None = field(default=None, kw_only=True)
     serial: Callable[[Any], str | None] | None = field(default=None, kw_only=True)
     concurrency: int = field(default=8, kw_only=True)
 
@@ -70,7 +74,7 @@ class JobType:
             raise self._wrong(f"retry must be a Retry, got {type(self.retry).__name__}")
         if self.queue is not None:
             check_id("queue", self.queue)
-        for name in ("fingerprint", "on_failure", "serial"):
+        for name in ("fingerprint", "on_failure", "verify", "serial"):
             value = getattr(self, name)
             if value is not None and not callable(value):
                 raise self._wrong(f"{name} must be callable, got {type(value).__name__}")

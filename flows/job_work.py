@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 from sqlalchemy.exc import DBAPIError
 
-from clients.exchange import recording
+from clients import GoneError, UnknownOutcomeError
+from clients.exchange import Exchange, recording
 from flows import events
 from flows.declaration import Client
 from flows.evidence import evidence
@@ -15,7 +16,7 @@ from flows.handed import FailedJob, HandedJob
 from flows.job_type import JobType
 from flows.mask import Mask
 from flows.patience import is_outage
-from flows.verdict import attempt, judge, masked, verdict_of
+from flows.verdict import OUTCOMES, UNKNOWN, attempt, judge, masked, verdict_of
 from jobs import PayloadError
 from jobs.contention import is_contention
 from jobs.job import Done, Job, Settled, Verdict
@@ -136,6 +137,9 @@ class JobWork:
             message += f", waiting for {pending.request.partition('?')[0]}"
         # Whoever hangs on the remote side speaks of trouble there.
         verdict = Verdict(Failure(self.mask(message)), trouble=pending is not None)
+        if self.job_type.verify is not None or self._is_unsafe(handed, pending):
+            outcome = Failure(f"{UNKNOWN}: {self.mask(message)}", retry=self.job_type.verify is not None)
+            verdict = verdict._replace(outcome=outcome, unknown=True)
         if seconds > 0:
             verdict = masked(events.after(handed.claim, verdict), self.mask)
         return self._done(handed.claim, verdict, evidence(handed.recorder, self.mask))
@@ -166,6 +170,9 @@ class JobWork:
         outcome = verdict.outcome
         if isinstance(error, DBAPIError) and isinstance(outcome, Failure) and (is_outage(error) or is_contention(error)):
             # Our own database was away, or another transaction in the way; the job did nothing wrong.
+            return verdict._replace(outcome=Failure(outcome.message))
+        if isinstance(error, UnknownOutcomeError) and isinstance(outcome, Failure) and self.job_type.verify is not None:
+            # Its next attempt looks first.
             return verdict._replace(outcome=Failure(outcome.message))
         return verdict
 
@@ -201,11 +208,33 @@ class JobWork:
         return masked(events.after(handed.claim, verdict), self.mask)
 
     def _process(self, handed: HandedJob) -> Any:
-        found = self.job_type.process_of(handed.phase or "")(handed, self.connect())
+        process, connection = self.job_type.process_of(handed.phase or ""), self.connect()
+        found = self._verified(handed, connection)
+        if found is None:
+            found = process(handed, connection)
         if _is_success(verdict_of(found)):
             # Here, so that what the database refuses is an outcome of the job like any other.
             handed.unit.flush()
         return found
+
+    def _verified(self, handed: HandedJob, connection: Any) -> Any:
+        """Look whether the remote side has what an earlier attempt may have sent; `None` where it has not, or none may have."""
+        verify = self.job_type.verify
+        if verify is None or not self.store.in_doubt(handed.claim):
+            return None
+        try:
+            found = verify(handed, connection)
+        except GoneError:
+            return None
+        if found is not None and not isinstance(found, OUTCOMES):
+            # An empty list would be taken for a success.
+            raise TypeError(f"verify must return an outcome, or None for 'not there', got {type(found).__name__}")
+        return found
+
+    @staticmethod
+    def _is_unsafe(handed: HandedJob, pending: Exchange | None) -> bool:
+        """Tell whether what hangs there must not be sent again blindly (RFC 9110, section 9.2.2)."""
+        return pending is not None and pending.method in ("POST", "PATCH") and not handed.is_keyed
 
     def _conclude(self, handed: HandedJob, claim: _Claim, verdict: Verdict, exchanges: str | None) -> Done | Job:
         job, unit = handed.claim, handed.unit

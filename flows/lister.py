@@ -8,13 +8,14 @@ from typing import Any, Protocol
 
 from clients import IncompleteError, Page
 from flows.declaration import Sync
+from flows.mark import Marker
 from flows.tracker import Progress, Tracker
 from flows.verdict import attempt
 from jobs import PayloadError
 from jobs.job import Lane, Verdict
-from jobs.listing import ListingClaim
+from jobs.listing import ListingClaim, Marked
 from jobs.outcome import Failure, Gone, Pause
-from jobs.page import Item
+from jobs.page import Item, PageResult
 from jobs.store import JobStore
 
 log = logging.getLogger("syncs.listing")
@@ -57,6 +58,7 @@ class Lister:
         full: queue every entity, changed or not.
         limit: stop after so many entities; `None` lists all.
         goes_on: asked before each page.
+        marker: follows an incremental listing.
     """
 
     sync: Sync
@@ -71,6 +73,7 @@ class Lister:
     full: bool
     limit: int | None
     goes_on: Callable[[], bool]
+    marker: Marker | None = None
     #: How many entities the listing says it has, as its last page said.
     announced: int | None = None
     #: Entities of this listing that an earlier run has shown, where this one goes on behind them.
@@ -110,8 +113,8 @@ class Lister:
                     return Ended(self.incomplete.stopped, str(self.incomplete))
                 if missing := self._misses():
                     return Ended("short", f"the listing announced {self.announced} entities and did not show {missing} of them")
-                self.store.complete_listing(self.claim)
-                return Ended("end")
+                self.store.complete_listing(self.claim, self._marked())
+                return Ended("end", self._warning())
             if isinstance(found, Ended):
                 return found
             at = found
@@ -119,12 +122,22 @@ class Lister:
 
     def _pages(self, cursor: Any) -> Iterator[Page]:
         connection = self.connect()
+        since = None if self.marker is None else self.marker.ask
         resume = getattr(self.sync.listing, "pages", None)
         if resume is None:
             # A plain generator cannot skip pages; entities of this generation that are known need no second job.
-            return iter(self.sync.listing(connection, None))
-        pages: Iterator[Page] = resume(connection, cursor=cursor)
+            return iter(self.sync.listing(connection, since))
+        pages: Iterator[Page] = resume(connection, cursor=cursor, **({} if since is None else {"since": since}))
         return pages
+
+    def _marked(self) -> Marked | None:
+        return None if self.marker is None else self.marker.marked()
+
+    def _warning(self) -> str:
+        warning = "" if self.marker is None else self.marker.warning()
+        if warning:
+            log.warning("%s: %s", self.sync.id, warning)
+        return warning
 
     def _page(self, pages: Iterator[Page], cursor: Any) -> Any:
         """List and store one page; return its cursor, `_END`, or why listing ended with it."""
@@ -148,14 +161,30 @@ class Lister:
         last = last and self.incomplete is None and not self._misses(len(items) - page.repeated + len(page.errors))
         if cut:
             items = items[:room]
+        self._follow(page, items)
         try:
             stored = self.store.enqueue_page(
                 self.claim, self.lane, items, cursor=cursor if cut else page.cursor, priority=self.sync.priority,
                 item_is_record=self.sync.fetch is None, full=self.full,
-                last=last,
+                last=last, flawed=len(page.errors) + len(page.later), marked=self._marked(),
             )  # fmt: skip
         except PayloadError as error:
             raise _Judged(self.judge(error)) from error
+        self._count(page, stored)
+        if cut:
+            return Ended("limit", f"stopped at the limit of {self.limit}")
+        return _END if last or (page.cursor is None and hasattr(self.sync.listing, "pages")) else page.cursor
+
+    def _follow(self, page: Page, items: list[Item]) -> None:
+        """Let the marker of an incremental listing see what is about to be stored."""
+        marker = self.marker
+        if marker is None:
+            return
+        marker.holds |= bool(page.later)
+        if isinstance(looked := attempt(lambda: marker.look([item.data for item in items]), self.judge), Verdict):
+            raise _Judged(looked)
+
+    def _count(self, page: Page, stored: PageResult) -> None:
         progress = self.progress
         progress.pages += 1
         progress.listed += stored.listed
@@ -167,9 +196,6 @@ class Lister:
         for key, poison in stored.poisonous:
             progress.fail(key, f"{poison}; `--full` tries it again")
         self.tracker.progress(progress)
-        if cut:
-            return Ended("limit", f"stopped at the limit of {self.limit}")
-        return _END if last or (page.cursor is None and hasattr(self.sync.listing, "pages")) else page.cursor
 
     def _warn(self, page: Page) -> None:
         for warning in page.warnings:

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 from types import MappingProxyType
 from typing import Any
 
+from clients.paths import compile_path
 from flows.errors import DeclarationError
 
 _ENFORCED: Mapping[int, float | None] = MappingProxyType({401: 900, 403: 900, 407: 900})
@@ -52,16 +54,34 @@ class Notify:
     error: list[str] | None = None
 
 
+#: Made here: inside `Since`, `field` is a field.
+KEYWORD: Any = field(default=0, kw_only=True)
+
+
 @dataclass(frozen=True)
 class Since:
     """Ask the remote side only for what is new.
 
     Args:
         field: JMESPath of the time or number in a listed item.
-        param: the query parameter that carries the mark.
-        overlap: how far below the mark to ask again, in seconds or in the field's own unit.
+        param: the query parameter that carries the mark; the remote side lists what is not below it.
+        overlap: how far below the mark to ask again, for what becomes visible late: in seconds for times, in the field's own
+            unit for other numbers.
+
+    Raises:
+        DeclarationError: the field is no JMESPath, or the overlap no positive number.
     """
 
     field: str
     param: str
-    overlap: float = field(default=0, kw_only=True)  # type: ignore[operator]
+    overlap: float = KEYWORD
+
+    def __post_init__(self) -> None:
+        try:
+            compile_path(self.field)
+        except (ValueError, TypeError) as error:
+            raise DeclarationError(f"Since(field=…): {error}") from None
+        if not isinstance(self.param, str) or not self.param:
+            raise DeclarationError(f"Since(param=…) must be the name of a parameter, got {self.param!r}")
+        if isinstance(self.overlap, bool) or not isinstance(self.overlap, int | float) or not 0 <= self.overlap < inf:
+            raise DeclarationError(f"Since(overlap=…) must be 0 or a positive number, got {self.overlap!r}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from clients import exchange
+from flows.conditional import Conditions
 from flows.connection import Connections
 from flows.crew import Crew
 from flows.declaration import Client, Sync
@@ -148,5 +149,6 @@ def _work_of(stack: ExitStack, store: JobStore, registry: Registry, name: str, k
     settings = client_settings(declared.client)
     connections, mask = stack.enter_context(Connections(declared.client, settings)), Mask(settings)
     if isinstance(declared, Sync):
-        return EntityWork(declared, connections.get, mask, GoneGuard(declared, store), connections.drop)
+        conditions = Conditions.of(declared, store)
+        return EntityWork(declared, connections.get, mask, GoneGuard(declared, store), connections.drop, conditions)
     return JobWork(declared, connections.get, mask, connections.drop, store, is_lost=keeper.is_lost, restart=crew.restart)

@@ -1,5 +1,6 @@
 """What a run came to: the value that the JSON, the final Prefect state and the exit code are made of. Pure."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
@@ -37,6 +38,13 @@ class RunResult:
     stopped: str = "end"
     paused_until: datetime | None = None
     message: str = ""
+    #: Of a dry run: entities that would be created, changed, fetched to see whether they changed, deleted; else `None`.
+    created: int | None = None
+    changed: int | None = None
+    undecided: int | None = None
+    would_delete: int | None = None
+    #: Of a dry run: the first keys of each, by the names above.
+    examples: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     #: Up to 100 failed entities, (key, message); not part of the JSON's fixed keys.
     failures: tuple[tuple[str, str], ...] = field(default=())
 
@@ -53,6 +61,7 @@ class RunResult:
         """Return the document of `syncs run --json`."""
         document = asdict(self)
         document["failures"] = [{"key": key, "message": message} for key, message in self.failures]
+        document["examples"] = {name: list(keys) for name, keys in self.examples.items()}
         document["seconds"] = round(self.seconds, 3)
         document["paused_until"] = None if self.paused_until is None else self.paused_until.isoformat()
         return document

@@ -5,13 +5,24 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from clients import AuthRefusedError, ClientError, GoneError, NotModifiedError, RateLimitedError, TransientError
+from clients import (
+    AuthRefusedError,
+    ClientError,
+    GoneError,
+    NotModifiedError,
+    RateLimitedError,
+    TransientError,
+    UnknownOutcomeError,
+)
 from flows.mask import Mask
 from flows.policy import PausePolicy
 from jobs.job import Verdict
 from jobs.outcome import Failure, Gone, Outcome, Pause, Snooze, Success, Unchanged
 
 T = TypeVar("T")
+
+UNKNOWN = "sent, no answer"
+"""Begins the message of a failure of which nobody knows whether it was one."""
 
 OUTCOMES: tuple[type[Any], ...] = Outcome.__args__
 
@@ -39,6 +50,9 @@ def judge(error: Exception, *, policy: PausePolicy, retry_on: tuple[type[BaseExc
             return Verdict(Gone())
         case NotModifiedError():
             return Verdict(Unchanged())
+        case UnknownOutcomeError():
+            again = isinstance(error, retry_on)
+            return Verdict(Failure(f"{UNKNOWN}: {text}", retry=again), _trace(error, mask), trouble=True, unknown=True)
         case TransientError() | ConnectionError() | TimeoutError():
             return Verdict(Failure(text), _trace(error, mask), trouble=True)
         case ClientError():

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, and_, case, func, select, update
+from sqlalchemy import Connection, and_, case, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
@@ -16,13 +16,15 @@ from jobs.outcome import Failure, Gone, Success, Unchanged
 from jobs.prepared import Prepared
 from jobs.rows import Rows
 from jobs.settle import Settlement, held
+from jobs.validator import Validators
 
 
 class _Known(NamedTuple):
     """What the ledger has of an entity; the hash only of one that is in sync."""
 
     content_hash: str | None
-    job_id: int | None
+    #: The job that wrote it last: the listing that asked for it, and its id.
+    writer: tuple[int, int]
     is_live: bool
 
 
@@ -32,12 +34,13 @@ class Finishes:
     def __init__(self, db: Database, settlement: Settlement) -> None:
         self._db = db
         self._settlement = settlement
+        self._validators = Validators(db)
         self._claims = claims = Rows(db, {"id": "id", "claim_no": "int"})
         self._held = Prepared(select(job.c.id).join_from(claims.table, job, held(claims)).with_for_update(of=job))
         self._keys = keys = Rows(db, {"sync": "text", "key": "text"})
         self._known = Prepared(
             select(
-                record.c.sync, record.c.key, record.c.content_hash, record.c.job_id,
+                record.c.sync, record.c.key, record.c.content_hash, record.c.job_generation, record.c.job_id,
                 and_(record.c.deleted_at.is_(None), record.c.synced_at.is_not(None)).label("in_sync"),
                 record.c.deleted_at.is_(None).label("is_live"),
             )
@@ -63,19 +66,19 @@ class Finishes:
             .where(record.c.sync == seen.sync, record.c.key == seen.key)
             .values(
                 version=seen.version, generation=_greatest(record.c.generation, seen.generation), synced_at=db.now,
-                job_id=seen.job, last_error=None, last_error_at=None, is_poison=False,
+                job_id=seen.job, job_generation=seen.generation, last_error=None, last_error_at=None, is_poison=False,
             )
         )  # fmt: skip
-        self._gone = gone = Rows(db, {"sync": "text", "key": "text", "job": "id"})
+        self._gone = gone = Rows(db, {"sync": "text", "key": "text", "generation": "int", "job": "id"})
         self._delete = Prepared(
             update(record)
             .where(record.c.sync == gone.sync, record.c.key == gone.key, record.c.deleted_at.is_(None))
-            .values(deleted_at=db.now, synced_at=db.now, job_id=gone.job)
+            .values(deleted_at=db.now, synced_at=db.now, job_id=gone.job, job_generation=gone.generation)
         )
-        self._failed = failed = Rows(db, {"sync": "text", "key": "text", "error": "text"})
+        self._failed = failed = Rows(db, {"sync": "text", "key": "text", "error": "text", "generation": "int", "job": "id"})
         self._blame = Prepared(
             update(record)
-            .where(record.c.sync == failed.sync, record.c.key == failed.key)
+            .where(record.c.sync == failed.sync, record.c.key == failed.key, _is_not_after(failed.generation, failed.job))
             .values(last_error=failed.error, last_error_at=db.now)
         )
 
@@ -83,14 +86,14 @@ class Finishes:
         db, rows = self._db, self._saved
         data = rows.data.cast(postgresql.JSON) if db.dialect == "postgresql" else rows.data
         source = select(
-            rows.sync, rows.key, rows.version, rows.content_hash, data, rows.generation, rows.job,
+            rows.sync, rows.key, rows.version, rows.content_hash, data, rows.generation, rows.job, rows.generation,
             db.now, db.now, db.now,
         ).where(rows.key.is_not(None))  # fmt: skip
         # SQLite cannot parse ON CONFLICT behind a SELECT that has no WHERE.
         make = postgresql.insert(record) if db.dialect == "postgresql" else sqlite.insert(record)
         statement = make.from_select(
             [
-                "sync", "key", "version", "content_hash", "data", "generation", "job_id",
+                "sync", "key", "version", "content_hash", "data", "generation", "job_id", "job_generation",
                 "first_seen_at", "changed_at", "synced_at",
             ],
             source,
@@ -108,12 +111,13 @@ class Finishes:
                 "synced_at": new.synced_at,
                 "deleted_at": None,
                 "job_id": new.job_id,
+                "job_generation": new.job_generation,
                 "last_error": None,
                 "last_error_at": None,
                 "is_poison": False,
             },
             # Two finishes of one new entity at once: neither saw the other's row, the later job's stays.
-            where=func.coalesce(record.c.job_id, 0) <= new.job_id,
+            where=_is_not_after(new.job_generation, new.job_id),
         )
 
     @again
@@ -168,8 +172,8 @@ class Finishes:
             return {}
         rows = self._known.rows(connection, self._keys.bind(sorted(keys)))
         return {
-            (sync, key): _Known(content_hash if in_sync else None, job_id, is_live)
-            for sync, key, content_hash, job_id, in_sync, is_live in rows
+            (sync, key): _Known(content_hash if in_sync else None, (generation, job_id or 0), is_live)
+            for sync, key, content_hash, generation, job_id, in_sync, is_live in rows
         }
 
     def _apply(self, connection: Connection, done: Done, known: dict[tuple[str, str], _Known]) -> Done:
@@ -206,9 +210,9 @@ class Finishes:
                 case Unchanged() if content is not None:
                     seen.append((lane.type, key, content.version, done.job.generation or 0, done.job.id))
                 case Gone():
-                    gone.append((lane.type, key, done.job.id))
+                    gone.append((lane.type, key, done.job.generation or 0, done.job.id))
                 case Failure(message):
-                    failed.append((lane.type, key, transition.one_line(message)))
+                    failed.append((lane.type, key, transition.one_line(message), done.job.generation or 0, done.job.id))
         for statement, rows, values in (
             (self._save, self._saved, saved),
             (self._touch, self._seen, seen),
@@ -217,6 +221,7 @@ class Finishes:
         ):
             if values:
                 statement.count(connection, rows.bind(_last(values)))
+        self._validators.replace(connection, dones)
 
 
 def _move(done: Done) -> Move:
@@ -241,12 +246,24 @@ def _writes(done: Done) -> bool:
 def _is_late(done: Done, known: dict[tuple[str, str], _Known]) -> bool:
     """Tell whether a later job of this entity was finished while this one was on its way; its answer is the newer one."""
     before = known.get((done.job.lane.type, done.job.key or ""))
-    return _writes(done) and before is not None and before.job_id is not None and before.job_id > done.job.id
+    return _writes(done) and before is not None and before.writer > (done.job.generation or 0, done.job.id)
 
 
 def _last(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     """Keep the last row of each entity, in order of keys: no statement touches a row twice, and everybody locks in one order."""
     return sorted({row[:2]: row for row in rows}.values(), key=lambda row: row[:2])
+
+
+def _is_not_after(generation: Any, job_id: Any) -> Any:
+    """The record was written by this job or an earlier one (DS-10).
+
+    The listing counts before the id: a job that waits for its retry takes in what a later listing says, and keeps its id,
+    although a job with a higher one may have been finished in between.
+    """
+    return or_(
+        record.c.job_generation < generation,
+        and_(record.c.job_generation == generation, func.coalesce(record.c.job_id, 0) <= job_id),
+    )
 
 
 def _greatest(old: Any, new: Any) -> Any:

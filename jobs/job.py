@@ -3,7 +3,7 @@
 They are named tuples, because several of them are made for each job: a frozen dataclass of ten fields takes five times as long.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from jobs.outcome import Outcome
@@ -82,6 +82,16 @@ class Content(NamedTuple):
     data: str | None
 
 
+class Stored(NamedTuple):
+    """The validator of an answer, with whose it is; see `clients.validators`."""
+
+    identity: str
+    method: str
+    url: str
+    etag: str | None
+    modified: str | None
+
+
 class Verdict(NamedTuple):
     """An outcome together with the traceback that led to it, if one did."""
 
@@ -91,6 +101,8 @@ class Verdict(NamedTuple):
     trouble: bool = False
     #: Of a pause: `asked` by the remote side or the job itself, or `enforced` by policy.
     cause: str = "asked"
+    #: Of a failure: something was sent, and nobody knows whether it was done.
+    unknown: bool = False
 
 
 class Done(NamedTuple):
@@ -108,6 +120,7 @@ class Done(NamedTuple):
         to_phase: on success the job is not done but goes back, for its next phase.
         exchanges: JSON text on the last requests and responses, without secrets; kept with the attempt.
         finish: finishes this job by itself, in place of the batch; a job whose session wrote has a transaction of its own.
+        validators: what a success puts in place of the validators of the entity; `None` leaves them as they are.
     """
 
     job: Job
@@ -120,6 +133,7 @@ class Done(NamedTuple):
     to_phase: str | None = None
     exchanges: str | None = None
     finish: "Callable[[Done], Settled] | None" = None
+    validators: Sequence[Stored] | None = None
 
 
 class Settled(NamedTuple):

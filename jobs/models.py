@@ -19,6 +19,7 @@ _DEFINED = ", ".join(f"'{state}'" for state in STATES)
 # SQLite's planner proves a partial index only against a literal, so the same text stands in every statement (M3).
 _IS_QUEUED = text("state = 'queued'")
 _IS_PROCESSING = text("state = 'processing'")
+_IS_FAILURE = text("state = 'failure'")
 
 
 def _moment(*, nullable: bool = True) -> Any:
@@ -102,6 +103,8 @@ class JobRow(Row, table=True):
             "job_finished", "finished_at",
             sqlite_where=text("finished_at IS NOT NULL"), postgresql_where=text("finished_at IS NOT NULL"),
         ),
+        # An incremental run asks for the entities again that failed; the newest failure of each counts.
+        Index("job_failed", "type", "key", "id", sqlite_where=_IS_FAILURE, postgresql_where=_IS_FAILURE),
         # An id is never used again: a stale worker's (id, claim_no) must not fit another job.
         {"sqlite_autoincrement": True},
     )  # fmt: skip
@@ -265,10 +268,14 @@ class ListingRow(Row, table=True):
     cursor: Any = _json()
     #: Whether it queues every entity, changed or not; counts for a resumed listing too.
     is_full: bool = Field(default=False, sa_column=Column(Boolean(), nullable=False, server_default=false()))
-    #: High-water mark of the last complete incremental listing.
+    #: High-water mark of the last complete listing, `{"of": field, "value": …}`.
     mark: Any = _json()
-    #: The highest value that the present listing has shown so far; becomes the mark when it is complete.
+    #: What the present listing has shown so far of that field; becomes the mark when it is complete.
     next_mark: Any = _json()
+    #: Whether it asks only for what is new: such a listing never deletes.
+    is_filtered: bool = Field(default=False, sa_column=Column(Boolean(), nullable=False, server_default=false()))
+    #: Listed items that could not become entities or were left for later: then nothing is deleted.
+    flawed: int = _count()
     pages: int = _count()
     listed: int = _count()
     #: The fence, as on a job.
@@ -295,6 +302,8 @@ class RecordRow(Row, table=True):
     generation: int = _count()
     #: The job that wrote it last; an older one, slow on its way, no longer may.
     job_id: int | None = Field(default=None, sa_column=Column(_BIG))
+    #: The listing that asked for that job. A job that was asked for by a later listing is newer, whatever its id.
+    job_generation: int = _count()
     first_seen_at: datetime | None = _moment(nullable=False)
     changed_at: datetime | None = _moment()
     synced_at: datetime | None = _moment()
@@ -310,6 +319,7 @@ class ValidatorRow(Row, table=True):
     """What a server said about the version of an answer whose content is stored: for conditional requests."""
 
     __tablename__ = "validator"
+    __table_args__ = (Index("validator_entity", "sync", "key"),)
 
     client: str = Field(sa_column=Column(Text(), primary_key=True))
     #: Who asked: answers to one sign-in are nobody else's.

@@ -1,10 +1,10 @@
 """Turning a listed page into jobs: what needs work, what does not, and the one transaction of it all (law 2). Knows no HTTP."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, select, text, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, exists, literal_column, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from jobs import models
@@ -12,10 +12,10 @@ from jobs.contention import again
 from jobs.database import Database
 from jobs.fingerprint import content_hash, encode, entity_fingerprint
 from jobs.job import Lane
-from jobs.listing import ListingClaim, Listings
+from jobs.listing import ListingClaim, Listings, Marked
 from jobs.models import job, record
 from jobs.rows import Rows, storable
-from jobs.settle import QUEUED
+from jobs.settle import PROCESSING, QUEUED
 
 _IS_TWIN = text("state = 'queued' AND fingerprint IS NOT NULL")
 
@@ -38,6 +38,20 @@ class PageResult:
     unchanged: int
     #: Entities that are not queued because they killed their workers: (key, error).
     poisonous: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PagePreview(PageResult):
+    """What a page would come to. The queued ones by reason, keys all."""
+
+    #: No record is there, or one that is deleted or was never in sync.
+    created: tuple[str, ...] = ()
+    #: Version or content is another.
+    changed: tuple[str, ...] = ()
+    #: Only a fetch tells.
+    undecided: tuple[str, ...] = ()
+    #: All of the page.
+    keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +101,10 @@ class Plan:
         return PageResult(listed, len(self.queued), len(self.unchanged), self.poisonous)
 
 
-def plan(items: Sequence[Item], known: Mapping[str, Known], *, generation: int, item_is_record: bool, full: bool) -> Plan:
+def plan(
+    items: Sequence[Item], known: Mapping[str, Known], *, generation: int, item_is_record: bool, full: bool,
+    unfinished: Collection[str] = (),
+) -> Plan:  # fmt: skip
     """Decide which entities of a page need a job.
 
     Args:
@@ -96,6 +113,8 @@ def plan(items: Sequence[Item], known: Mapping[str, Known], *, generation: int, 
         generation: of this listing.
         item_is_record: the listed item is the whole record, so that its hash can tell whether it changed.
         full: every entity needs one.
+        unfinished: entities that an earlier page has queued, where the item is the record: what that page said is about to be
+            saved, so that one which is as the record still is needs a job, too.
     """
     queued, unchanged, poisonous = [], [], []
     for item in items:
@@ -103,7 +122,7 @@ def plan(items: Sequence[Item], known: Mapping[str, Known], *, generation: int, 
         item_hash = content_hash(item.data) if item_is_record and before is not None else None
         if before is not None and before.poison and before.poison_version == item.version:
             poisonous.append((item.key, before.poison))
-        elif is_unchanged(item, before, generation=generation, item_hash=item_hash):
+        elif is_unchanged(item, before, generation=generation, item_hash=item_hash) and item.key not in unfinished:
             unchanged.append(item)
         else:
             queued.append(item)
@@ -132,6 +151,26 @@ class Pages:
         self._confirm = update(record).where(same).values(synced_at=db.now)
         self._new = Rows(db, {"key": "text", "fingerprint": "text", "payload": "json"})
         self._enqueue = self._enqueue_statement()
+        self._twins = twins = Rows(db, {"queue": "text", "key": "text", "fingerprint": "text"})
+        of_lane = (
+            job.c.queue == bindparam("in_queue"),
+            job.c.client == bindparam("of_client"),
+            job.c.type == bindparam("of_type"),
+        )
+        self._is_idle = select(
+            ~exists(literal_column("1")).where(job.c.state == QUEUED, *of_lane),
+            ~exists(literal_column("1")).where(job.c.state == PROCESSING, *of_lane),
+        )
+        self._unfinished = (
+            select(twins.key)
+            .join_from(
+                twins.table,
+                job,
+                and_(job.c.state == QUEUED, job.c.fingerprint == twins.fingerprint, job.c.queue == twins.queue),
+            )
+            .where(job.c.fingerprint.is_not(None))
+            .union_all(select(job.c.key).where(job.c.state == PROCESSING, *of_lane))
+        )
 
     def _enqueue_statement(self) -> Any:
         insert_into = postgresql.insert if self._db.dialect == "postgresql" else sqlite.insert
@@ -170,6 +209,8 @@ class Pages:
         item_is_record: bool = False,
         full: bool = False,
         last: bool = False,
+        flawed: int = 0,
+        marked: Marked | None = None,
     ) -> PageResult:
         """Store one page: its jobs, the ledger's generation and the cursor, in one transaction.
 
@@ -182,6 +223,8 @@ class Pages:
             item_is_record: the listed item is the whole record, so that its hash can tell whether it changed.
             full: ask for a job for each entity, changed or not.
             last: no page follows: the listing is complete with this one, in the same transaction.
+            flawed: items of the page that could not become entities, or were left for later.
+            marked: what this page means for the mark.
 
         Raises:
             LostLease: another process runs this sync now; nothing was written.
@@ -190,7 +233,10 @@ class Pages:
         items = _distinct(items)
         with self._db.write() as connection:
             known = self._known_records(connection, claim.sync, items)
-            todo = plan(items, known, generation=claim.generation, item_is_record=item_is_record, full=full)
+            unfinished = self._unfinished_of(connection, lane, known) if item_is_record and known else ()
+            todo = plan(
+                items, known, generation=claim.generation, item_is_record=item_is_record, full=full, unfinished=unfinished
+            )
             if known:
                 seen = self._keys.bind([(claim.sync, key) for key in known])
                 connection.execute(self._see, {**seen, "b_generation": claim.generation})
@@ -202,16 +248,16 @@ class Pages:
                     self._enqueue,
                     {**self._new.bind(rows), **lane.parameters(), "b_priority": priority, "b_generation": claim.generation},
                 )
-            self._listings.advance(connection, claim, cursor=cursor, listed=len(items), last=last)
+            self._listings.advance(connection, claim, cursor=cursor, listed=len(items), last=last, flawed=flawed, marked=marked)
         return todo.result
 
-    def preview(self, sync: str, items: Sequence[Item], *, item_is_record: bool = False) -> PageResult:
+    def preview(self, sync: str, items: Sequence[Item], *, item_is_record: bool = False, full: bool = False) -> PagePreview:
         """Say what a page would come to, and write nothing.
 
         Args:
             sync: whose.
             items: the page's entities.
-            item_is_record: as for `enqueue`.
+            item_is_record, full: as for `enqueue`.
 
         Raises:
             PayloadError: an item is not JSON.
@@ -219,10 +265,22 @@ class Pages:
         items = _distinct(items)
         with self._db.read() as connection:
             known = self._known_records(connection, sync, items)
-        todo = plan(items, known, generation=-1, item_is_record=item_is_record, full=False)
+        todo = plan(items, known, generation=-1, item_is_record=item_is_record, full=full)
+        reasons: dict[str, list[str]] = {"created": [], "changed": [], "undecided": []}
         for item in todo.queued:
-            _payload(item, full=False)
-        return todo.result
+            _payload(item, full=full)
+            reasons[_reason(item, known.get(item.key), item_is_record=item_is_record)].append(item.key)
+        found, (created, changed, undecided) = todo.result, map(tuple, reasons.values())
+        return PagePreview(
+            found.listed, found.queued, found.unchanged, found.poisonous, created, changed, undecided,
+            tuple(item.key for item in items),
+        )  # fmt: skip
+
+    def _unfinished_of(self, connection: Connection, lane: Lane, known: Mapping[str, Known]) -> set[str]:
+        if all(connection.execute(self._is_idle, lane.parameters()).one()):
+            return set()
+        rows = [(lane.queue, key, entity_fingerprint(lane.type, key)) for key, before in known.items() if before.in_sync]
+        return set(connection.execute(self._unfinished, {**self._twins.bind(rows), **lane.parameters()}).scalars())
 
     def _known_records(self, connection: Connection, sync: str, items: Sequence[Item]) -> dict[str, Known]:
         if not items:
@@ -232,6 +290,17 @@ class Pages:
             row.key: Known(row.version, row.content_hash, row.generation, bool(row.in_sync), row.poison or "", row.poison_version)
             for row in rows
         }
+
+
+def _reason(item: Item, known: Known | None, *, item_is_record: bool) -> str:
+    """Say why an entity would be queued."""
+    if known is None or not known.in_sync:
+        return "created"
+    if item.version is not None and item.version != known.version:
+        return "changed"
+    if item.version is None and item_is_record and content_hash(item.data) != known.content_hash:
+        return "changed"
+    return "undecided"
 
 
 def _distinct(items: Sequence[Item]) -> list[Item]:

@@ -1,6 +1,6 @@
 """The job store: everything that workers, listings and people do with jobs, behind one object."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any
@@ -11,26 +11,29 @@ from jobs.claim import AGEING, LOOK_EVERY, Claims, OnPoison
 from jobs.clock import Clock, system_clock
 from jobs.command import Commands
 from jobs.database import Database
+from jobs.doubt import Doubts
 from jobs.due import Dues
 from jobs.duplicate import Enqueued, NewJob, Policy
 from jobs.enqueue import Enqueues, Serial
 from jobs.filter import Filter
 from jobs.finish import Finishes
-from jobs.job import Done, Job, Lane, Settled
+from jobs.job import Done, Job, Lane, Settled, Stored
 from jobs.lease import Leases
-from jobs.listing import Busy, ListingClaim, Listings
+from jobs.listing import Busy, ListingClaim, Listings, Marked
 from jobs.lock import LEASE, Lock, Locks
-from jobs.page import Item, PageResult, Pages
+from jobs.page import Item, PagePreview, PageResult, Pages
 from jobs.pause import Pauses, Pausing
 from jobs.queue import Queue
 from jobs.refusal import Refused
+from jobs.requeue import Requeues
 from jobs.rescue import Rescues
 from jobs.retention import Pruned, Retention
 from jobs.served import Served
 from jobs.session import UnitOfWork
 from jobs.settle import Settlement
 from jobs.single import Singles
-from jobs.sweep import Delete, SweepResult, Sweeps
+from jobs.sweep import Delete, Missing, SweepResult, Sweeps
+from jobs.validator import Validators
 from jobs.view import JobDetail, JobView, LaneView, QueueView, Views
 
 
@@ -60,7 +63,10 @@ class JobStore:
         self._enqueues = Enqueues(db)
         self._served = Served(db)
         self._dues = Dues(db)
+        self._doubts = Doubts(db)
         self._sweeps = Sweeps(db)
+        self._requeues = Requeues(db)
+        self._validators = Validators(db)
         self._pauses = Pauses(db)
         self._views = Views(db)
         #: What people do to jobs: retry, release, cancel, delete.
@@ -137,6 +143,10 @@ class JobStore:
         """Finish one job in the transaction of its session, see `Checkpoints.finish`."""
         return self._checkpoints.finish(done, unit)
 
+    def in_doubt(self, job: Job) -> bool:
+        """Tell whether an earlier attempt may have done what nobody knows of, see `Doubts.of`."""
+        return self._doubts.of(job)
+
     def release(self, jobs: Sequence[Job], *, reason: str) -> int:
         """Put unworked jobs back, see `Leases.release`."""
         return self._leases.release(jobs, reason=reason)
@@ -149,36 +159,60 @@ class JobStore:
         """Take back jobs of dead and silent workers, see `Rescues.rescue`."""
         return self._rescues.rescue(queues, on_poison=on_poison)
 
-    def begin_listing(self, sync: str, client: str, *, worker: str, lease: float, full: bool = False) -> ListingClaim | Busy:
+    def begin_listing(
+        self, sync: str, client: str, *, worker: str, lease: float, full: bool = False, since: str | None = None
+    ) -> ListingClaim | Busy:
         """Take the right to run a sync, see `Listings.begin`."""
-        return self._listings.begin(sync, client, worker=worker, lease=lease, full=full)
+        return self._listings.begin(sync, client, worker=worker, lease=lease, full=full, since=since)
+
+    def listing_mark(self, sync: str, since: str) -> Any:
+        """Return the value that a listing would be asked from, see `Listings.mark`."""
+        return self._listings.mark(sync, since)
+
+    def requeue_failed(self, lane: Lane) -> int:
+        """Queue the entities again whose last job is a failure, see `Requeues.requeue`."""
+        return self._requeues.requeue(lane)
+
+    def count_failed(self, lane: Lane) -> int:
+        """Count what `requeue_failed` would queue."""
+        return self._requeues.count(lane)
+
+    def validators(self, sync: str, keys: Iterable[str]) -> dict[str, list[Stored]]:
+        """Return the validators of entities that are in sync, see `Validators.of`."""
+        return self._validators.of(sync, keys)
 
     def enqueue_page(
         self, claim: ListingClaim, lane: Lane, items: Sequence[Item], *, cursor: Any, priority: int = 0,
-        item_is_record: bool = False, full: bool = False, last: bool = False,
+        item_is_record: bool = False, full: bool = False, last: bool = False, flawed: int = 0, marked: Marked | None = None,
     ) -> PageResult:  # fmt: skip
         """Store one page's jobs and the cursor in one transaction, see `Pages.enqueue`."""
         return self._pages.enqueue(
-            claim, lane, items, cursor=cursor, priority=priority, item_is_record=item_is_record, full=full, last=last
-        )
+            claim, lane, items, cursor=cursor, priority=priority, item_is_record=item_is_record, full=full, last=last,
+            flawed=flawed, marked=marked,
+        )  # fmt: skip
 
-    def complete_listing(self, claim: ListingClaim) -> None:
+    def complete_listing(self, claim: ListingClaim, marked: Marked | None = None) -> None:
         """Mark a listing as complete, see `Listings.complete`."""
-        self._listings.complete(claim)
+        self._listings.complete(claim, marked)
 
     def abandon_listing(self, claim: ListingClaim) -> None:
         """Give up an incomplete listing, see `Listings.abandon`."""
         self._listings.abandon(claim)
 
-    def preview(self, sync: str, items: Sequence[Item], *, item_is_record: bool = False) -> PageResult:
+    def preview(self, sync: str, items: Sequence[Item], *, item_is_record: bool = False, full: bool = False) -> PagePreview:
         """Say what a page would come to, and write nothing, see `Pages.preview`."""
-        return self._pages.preview(sync, items, item_is_record=item_is_record)
+        return self._pages.preview(sync, items, item_is_record=item_is_record, full=full)
+
+    def missing(self, lane: Lane, listed: Container[int]) -> Missing:
+        """Find the records that a listing did not show, and write nothing, see `Sweeps.missing`."""
+        return self._sweeps.missing(lane, listed)
 
     def sweep(
-        self, claim: ListingClaim, lane: Lane, *, max_share: float, delete: Delete | None = None, gone: int = 0
-    ) -> SweepResult:
+        self, claim: ListingClaim, lane: Lane, *, max_share: float, delete: Delete | None = None, gone: int = 0,
+        allow: bool = False, how: str = "--allow-deletes",
+    ) -> SweepResult:  # fmt: skip
         """Mark as deleted what a complete listing no longer has, see `Sweeps.sweep`."""
-        return self._sweeps.sweep(claim, lane, max_share=max_share, delete=delete, gone=gone)
+        return self._sweeps.sweep(claim, lane, max_share=max_share, delete=delete, gone=gone, allow=allow, how=how)
 
     def live(self, sync: str) -> int:
         """Count the records of a sync that are not deleted."""

@@ -1,10 +1,10 @@
 """Deleting what a complete listing no longer has, and only then (law 8). Stamps `deleted_at`, removes nothing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import and_, bindparam, func, select, update
+from sqlalchemy import and_, bindparam, false, func, select, update
 from sqlmodel import Session
 
 from jobs.database import Database
@@ -16,6 +16,10 @@ from jobs.settle import PROCESSING, QUEUED
 
 BATCH = 100
 """Entities that are deleted one by one in one transaction."""
+
+LOOKED = 1000
+SHOWN = 10
+"""Keys that a preview names."""
 
 Delete = Callable[[Session, str], str | None]
 
@@ -31,6 +35,37 @@ class SweepResult:
     errors: tuple[tuple[str, str], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Records that a complete listing did not show."""
+
+    count: int
+    #: The first of their keys.
+    keys: tuple[str, ...]
+    #: All records that are not deleted.
+    live: int
+
+
+def refusal(sync: str, missing: int, live: int, *, gone: int, listed: int, max_share: float, how: str) -> str:
+    """Say why so many records must not be deleted, for a person; empty where they may be.
+
+    Args:
+        sync: whose they are.
+        missing: those that the listing did not show.
+        live: all that are there.
+        gone: records that the run has already lost to 404 and 410; they count.
+        listed: entities that the listing showed.
+        max_share: of the live records.
+        how: what a person does who wants it all the same.
+    """
+    confirm = f"`syncs run {sync} {how}` deletes them"
+    if not listed:
+        return f"the listing came back empty; {missing} records were kept; {confirm}"
+    if missing + gone > max_share * (live + gone):
+        return f"{missing} of {live} records are missing, more than the allowed {max_share:.0%}; all were kept; {confirm}"
+    return ""
+
+
 class Sweeps:
     """Sweeps of one database."""
 
@@ -42,14 +77,14 @@ class Sweeps:
         )
         # An entity that is still being worked was listed, whatever its record says: a job of an earlier listing may have
         # written the record while a newer one waits for its retry.
-        missing = and_(
+        idle = and_(
             live,
-            record.c.generation < bindparam("b_generation"),
             *(
                 record.c.key.not_in(select(job.c.key).where(job.c.state == state, of_lane, job.c.key.is_not(None)))
                 for state in (QUEUED, PROCESSING)
             ),
         )
+        missing = and_(idle, record.c.generation < bindparam("b_generation"))
         self._proof = (
             select(listing.c.listed)
             .where(
@@ -57,12 +92,16 @@ class Sweeps:
                 listing.c.claim_no == bindparam("b_claim"),
                 listing.c.generation == bindparam("b_generation"),
                 listing.c.state == COMPLETE,
+                # One that asked only for what is new has not shown the rest.
+                listing.c.is_filtered == false(),
+                listing.c.flawed == 0,
             )
             .with_for_update()
         )
         self._live = select(func.count()).select_from(record).where(live)
         self._missing = select(func.count()).select_from(record).where(missing)
         self._delete = update(record).where(missing).values(deleted_at=db.now)
+        self._idle = select(record.c.key).where(idle, record.c.key > bindparam("after")).order_by(record.c.key).limit(LOOKED)
         self._next = select(record.c.key).where(missing, record.c.key > bindparam("after")).order_by(record.c.key).limit(BATCH)
         self._keys = keys = Rows(db, {"sync": "text", "key": "text"})
         self._stamp = (
@@ -76,9 +115,27 @@ class Sweeps:
         with self._db.read() as connection:
             return int(connection.execute(self._live, {"b_sync": sync}).scalar_one())
 
+    def missing(self, lane: Lane, listed: Container[int]) -> Missing:
+        """Find the records that a listing did not show, and write nothing.
+
+        Args:
+            lane: of the jobs of its sync; entities with a job that is not done are no candidates.
+            listed: the `hash` of each key that it showed.
+        """
+        count, after = 0, ""
+        shown: list[str] = []
+        with self._db.read() as connection:
+            values = {"b_sync": lane.type, **lane.parameters()}
+            while keys := connection.execute(self._idle, {**values, "after": after}).scalars().all():
+                gone = [key for key in keys if hash(key) not in listed]
+                count, after = count + len(gone), keys[-1]
+                shown += gone[: SHOWN - len(shown)]
+            return Missing(count, tuple(shown), int(connection.execute(self._live, values).scalar_one()))
+
     def sweep(
-        self, claim: ListingClaim, lane: Lane, *, max_share: float, delete: Delete | None = None, gone: int = 0
-    ) -> SweepResult:
+        self, claim: ListingClaim, lane: Lane, *, max_share: float, delete: Delete | None = None, gone: int = 0,
+        allow: bool = False, how: str = "--allow-deletes",
+    ) -> SweepResult:  # fmt: skip
         """Mark the records that this complete generation has not seen.
 
         Args:
@@ -88,6 +145,8 @@ class Sweeps:
             gone: records that this run has already lost to 404 and 410; they count.
             delete: `(session, key) -> error or None`, called for each in the transaction that marks it; what it wrote before
                 an error is undone, and the record stays.
+            allow: a person has confirmed it: whatever is missing is deleted.
+            how: the options with which a person does that.
 
         Returns:
             How many were marked, or why none was.
@@ -101,12 +160,10 @@ class Sweeps:
             if not missing:
                 return SweepResult(0)
             live = connection.execute(self._live, key).scalar_one()
-            if not listed:
-                return SweepResult(0, f"the listing came back empty; {missing} records were kept")
-            if missing + gone > max_share * (live + gone):
-                return SweepResult(
-                    0, f"{missing} of {live} records are missing, more than the allowed {max_share:.0%}; all were kept"
-                )
+            if not allow and (
+                refused := refusal(claim.sync, missing, live, gone=gone, listed=listed, max_share=max_share, how=how)
+            ):
+                return SweepResult(0, refused)
             if delete is None:
                 connection.execute(self._delete, key)
                 return SweepResult(missing)

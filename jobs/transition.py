@@ -34,6 +34,8 @@ def finished(
         exchanges: for the attempt's row.
     """
     move = _finished(job, verdict, retry, dice)
+    if verdict.unknown and move.outcome in ("retry", "failure"):
+        move = move._replace(outcome="unknown")
     if to_phase is not None and move.state == models.SUCCESS:
         move = move._replace(state=models.QUEUED, outcome="phase", to_phase=to_phase, attempts=0)
     return move._replace(phase=job.lane.phase, exchanges=exchanges) if job.lane.phase or exchanges else move

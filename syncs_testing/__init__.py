@@ -1,4 +1,4 @@
-"""The attack suite for whoever writes a client: a server that misbehaves as real ones did. Knows pytest and no client.
+"""For whoever writes a client: a server that misbehaves as real ones did, and recorded exchanges. Knows pytest.
 
 from clients import Bearer, HttpClient
 from syncs_testing import SECRET, AttackSuite, Subject
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from syncs_testing.api import SECRET, Api, Attack
 from syncs_testing.attacks import ATTACKS
+from syncs_testing.recorded import UnrecordedError, recorded
 from syncs_testing.server import Reply, Seen, Server, serving
 from syncs_testing.styles import Style, style_of
 from syncs_testing.suite import AttackSuite, Subject
@@ -31,7 +32,9 @@ __all__ = [
     "Server",
     "Style",
     "Subject",
+    "UnrecordedError",
     "attack_one",
+    "recorded",
     "serving",
     "style_of",
 ]

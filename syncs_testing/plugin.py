@@ -1,12 +1,15 @@
-"""The pytest plugin: a server for tests of clients, on loopback. Loaded by itself where this package is installed."""
+"""The pytest plugin: a server on loopback, and recorded exchanges. Loaded by itself where this package is installed."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
+from typing import Any
 
 import pytest
 
+from syncs_testing.recorded import recorded
 from syncs_testing.server import Reply, Seen, Server, serving
 
 
@@ -15,3 +18,16 @@ def api_server() -> Iterator[Callable[[Callable[[Seen], Reply]], Server]]:
     """Start servers that answer what a function says; each call gives one of another origin."""
     with ExitStack() as stack:
         yield lambda respond: stack.enter_context(serving(respond))
+
+
+@pytest.fixture
+def recording(request: pytest.FixtureRequest) -> Callable[..., AbstractContextManager[None]]:
+    """`recorded` with a cassette of this test's own: `cassettes/<file>/<test>.yaml`, beside the file."""
+    test = request.path
+    name = re.sub(r"[^\w.\[\]-]", "_", request.node.name)
+    cassette = test.parent / "cassettes" / test.stem / f"{name}.yaml"
+
+    def start(**options: Any) -> AbstractContextManager[None]:
+        return recorded(cassette, **options)
+
+    return start

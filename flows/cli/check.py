@@ -1,85 +1,86 @@
-"""`syncs check`: asks each client for settings, a connection and a first page. One client's trouble stops no other."""
+"""`syncs check`: explains each client in one table. The examining itself is in `flows.checkup`."""
 
-import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from flows.cli.answer import Answer, one_line, table
 from flows.cli.command import Command
 from flows.cli.declared import complete_clients, declared
-from flows.declaration import Client
-from flows.errors import SettingsError
-from flows.mask import Mask
-from flows.registry import Registry
+
+if TYPE_CHECKING:
+    from flows.checkup import Check
 
 _AT_ONCE = 8
+_HEADERS = (
+    "CLIENT", "SETTINGS", "CONNECTION", "PAGES", "ENTITIES", "RATE", "VALIDATORS", "SKEW", "TLS", "REDIRECTS", "TIME", "MESSAGE",
+)  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """What became of the check of one client."""
-
-    client: str
-    ok: bool
-    #: ok, FAIL, or - where it was not reached.
-    settings: str
-    connection: str
-    #: Entities on the first page; `None` where the client has a check of its own.
-    entities: int | None
-    seconds: float
-    message: str
-
-
-@click.command("check", cls=Command, short_help="Try settings, connection and first page of each client.")
+@click.command("check", cls=Command, short_help="Try settings, connection and two pages of each client.")
 @click.argument("clients", nargs=-1, metavar="[CLIENT]...", shell_complete=complete_clients)
 def check(clients: tuple[str, ...]) -> Answer:
-    """Try settings, connection and first page of each client, or of those named.
+    """Explain each client, or those named: settings, connection, two pages, rate headers, ETag, clock, TLS, redirects.
 
-    Exits 1 when a client fails, 2 when a file is broken.
+    Sends at most 4 requests to each. Exits 1 when a client fails, 2 when a file is broken.
 
     \b
     Example:
       syncs check
       syncs check petstore --json
     """
+    from flows.checkup import check_client
+
     registry = declared()
     chosen = [registry.client(name) for name in dict.fromkeys(clients)] or list(registry.clients.values())
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         checks = list(pool.map(lambda client: check_client(client, registry), chosen))
-    rows = [(one.client, one.settings, one.connection, one.entities, f"{one.seconds:.2f} s", one.message) for one in checks]
-    text = table(("CLIENT", "SETTINGS", "CONNECTION", "ENTITIES", "TIME", "MESSAGE"), rows) if rows else ""
+    for one in checks:
+        one.message = one_line(one.message, limit=1000 if one.settings == "FAIL" else 200)
+    lines = [table(_HEADERS, map(_row, checks))] if checks else []
+    lines += [one_line(f"{one.client}: {warning}") for one in checks for warning in one.warnings]
     notes = tuple(map(str, registry.broken))
-    if not rows and not registry.broken:
+    if not checks and not registry.broken:
         notes = ("no client is declared; write a file in syncs/, or name files and folders in SYNCS_PATH",)
     code = 2 if registry.broken else 0 if all(one.ok for one in checks) else 1
-    return Answer({"checks": checks, "broken": registry.broken}, text, notes, code)
+    return Answer({"checks": checks, "broken": registry.broken}, "\n".join(lines), notes, code)
 
 
-def check_client(client: Client, registry: Registry) -> Check:
-    """Check one client; whatever goes wrong is its message."""
-    from flows.settings import client_settings
+def _row(one: "Check") -> tuple[Any, ...]:
+    return (
+        one.client, one.settings, one.connection, _pages(one), one.entities, _rate(one), _validators(one),
+        None if one.skew_seconds is None else f"{one.skew_seconds:+.0f} s", _tls(one), one.redirects, f"{one.seconds:.2f} s",
+        one.message,
+    )  # fmt: skip
 
-    started = time.monotonic()
-    try:
-        settings = client_settings(client)
-    except SettingsError as error:
-        return Check(client.id, False, "FAIL", "-", None, round(time.monotonic() - started, 3), one_line(str(error), limit=1000))
-    entities = None
-    message = ""
-    try:
-        with client.connect(settings) as connection:
-            if client.check is not None:
-                client.check(connection)
-            elif syncs := registry.of_client(client.id):
-                page = next(iter(syncs[0].listing(connection, None)), None)
-                entities = 0 if page is None else len(page.items)
-                if page is not None and page.errors:
-                    message = f"{len(page.errors)} items without a key: {page.errors[0]}"
-    except Exception as error:  # noqa: BLE001 - a person's code and a remote system: anything can come, and it belongs into this row
-        text = one_line(Mask(settings)(str(error))) or "no message"
-        if not type(error).__module__.startswith("clients."):
-            text = f"{type(error).__name__}: {text}"
-        return Check(client.id, False, "ok", "FAIL", None, round(time.monotonic() - started, 3), text)
-    return Check(client.id, not message, "ok", "ok", entities, round(time.monotonic() - started, 3), message)
+
+def _pages(one: "Check") -> str | None:
+    if one.pages is None:
+        return None
+    parts = (str(one.pages), one.second_page, one.ended)
+    return ", ".join(part for part in parts if part)
+
+
+def _rate(one: "Check") -> str | None:
+    if one.rate is None:
+        return None
+    left, limit, soon = (one.rate[name] for name in ("remaining", "limit", "resets_in"))
+    text = f"{'?' if left is None else f'{left:g}'}/{'?' if limit is None else f'{limit:g}'}"
+    return text if soon is None else f"{text}, full in {soon:.0f} s"
+
+
+def _validators(one: "Check") -> str | None:
+    if one.requests is None or one.pages is None:
+        return None
+    if not one.validators:
+        return "none"
+    said = {True: ": 304", False: ", but no 304", None: ""}[one.not_modified]
+    return f"{' and '.join(one.validators)}{said}"
+
+
+def _tls(one: "Check") -> str | None:
+    if one.tls is None:
+        return None
+    days = one.tls["days_left"]
+    return one.tls["version"] if days is None else f"{one.tls['version']}, {days} days"

@@ -20,11 +20,14 @@ _SHOWN_FAILURES = 10
 
 @click.command("run", cls=Command, short_help="Run a sync here and now.")
 @click.argument("sync", metavar="SYNC", shell_complete=complete_syncs)
-@click.option("--full", is_flag=True, help="Work every listed entity, also those that did not change.")
+@click.option("--full", is_flag=True, help="List all, and work every listed entity, also those that did not change.")
 @click.option("--limit", type=click.IntRange(min=1), help="Stop listing after so many entities.")
-@click.option("--dry-run", is_flag=True, help="List and compare, but queue and store nothing.")
+@click.option(
+    "--dry-run", is_flag=True, help="List and compare, say what would be created, changed and deleted, but store nothing."
+)
+@click.option("--allow-deletes", is_flag=True, help="Delete also more than the sync's max_delete_share, this time.")
 @verbose_option
-def run(sync: str, full: bool, limit: int | None, dry_run: bool, verbose: bool) -> Answer:
+def run(sync: str, full: bool, limit: int | None, dry_run: bool, allow_deletes: bool, verbose: bool) -> Answer:
     """Run a sync here and now: list, queue what is new or changed, and work it.
 
     Goes through Prefect where a server is configured or up, else straight through the engine.
@@ -63,6 +66,7 @@ def run(sync: str, full: bool, limit: int | None, dry_run: bool, verbose: bool) 
                 full=full,
                 limit=limit,
                 dry_run=dry_run,
+                allow_deletes=allow_deletes,
                 on_progress=tracker.progress,
                 stop=wishes.stop,
                 url=route.url,
@@ -73,8 +77,9 @@ def run(sync: str, full: bool, limit: int | None, dry_run: bool, verbose: bool) 
 
             with closing(open_store()) as store:
                 result = engine.run(
-                    declaration, store, full=full, limit=limit, dry_run=dry_run, tracker=tracker, stop=wishes.stop,
-                    queue=registry.queue(declaration.queue_id), declared=declaration.queue_id in registry.queues,
+                    declaration, store, full=full, limit=limit, dry_run=dry_run, allow_deletes=allow_deletes, tracker=tracker,
+                    stop=wishes.stop, queue=registry.queue(declaration.queue_id),
+                    declared=declaration.queue_id in registry.queues,
                 )  # fmt: skip
     text = summary(result, colour=_colour())
     if wishes.code is None:
@@ -96,6 +101,12 @@ def summary(result: RunResult, *, colour: bool = False) -> str:
     ]
     stopped = _STOPPED.get(result.stopped, result.stopped)
     lines = [f"{result.sync}: {state}. {', '.join(counts)} in {result.seconds:,.1f} s; {stopped}."]
+    for name, verb in _WOULD.items():
+        count = getattr(result, name)
+        if count:
+            keys = result.examples.get(name, ())
+            more = ", …" if count > len(keys) else ""
+            lines.append(f"  {count:,} would be {verb}: {', '.join(map(one_line, keys))}{more}")
     if result.message:
         lines.append(one_line(result.message, limit=500))
     if result.pending:
@@ -108,6 +119,13 @@ def summary(result: RunResult, *, colour: bool = False) -> str:
         lines.append(f"next: syncs jobs --type {result.sync} --state failure")
     return "\n".join(lines)
 
+
+_WOULD = {
+    "created": "created",
+    "changed": "changed",
+    "undecided": "fetched, to see whether they changed",
+    "would_delete": "deleted",
+}
 
 _COLOURS = {"success": "green", "skipped": "yellow", "paused": "yellow", "partial": "yellow", "failed": "red"}
 

@@ -33,6 +33,7 @@ def run_sync(
     full: bool = False,
     limit: int | None = None,
     dry_run: bool = False,
+    allow_deletes: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
     stop: threading.Event | None = None,
     url: str | None = None,
@@ -46,6 +47,7 @@ def run_sync(
         full: list everything.
         limit: at most so many entities.
         dry_run: write nothing.
+        allow_deletes: delete also more than the allowed share.
         on_progress: is called with the numbers, from the engine's threads; it must be cheap.
         stop: ends the run when set. Without it, the first SIGINT or SIGTERM does that.
         url: of the Prefect API; by default what Prefect's own settings say.
@@ -62,7 +64,7 @@ def run_sync(
     wanted = declared.sync(name)
     is_declared = wanted.queue_id in declared.queues
     call = Call(wanted, declared.queue(wanted.queue_id), is_declared, on_progress=on_progress, stop=stop)
-    _run_as_flow(call, url, {"name": name, "full": full, "limit": limit, "dry_run": dry_run})
+    _run_as_flow(call, url, {"name": name, "full": full, "limit": limit, "dry_run": dry_run, "allow_deletes": allow_deletes})
     if call.error is not None:
         raise call.error
     if call.result is not None:
@@ -71,7 +73,8 @@ def run_sync(
     store = open_store()
     try:
         return engine.run(
-            call.sync, store, full=full, limit=limit, dry_run=dry_run, tracker=_Watching(on_progress), stop=stop, queue=call.queue
+            call.sync, store, full=full, limit=limit, dry_run=dry_run, allow_deletes=allow_deletes,
+            tracker=_Watching(on_progress), stop=stop, queue=call.queue,
         )  # fmt: skip
     finally:
         store.close()

@@ -29,7 +29,9 @@ WORK_SECONDS = 240.0
 
 
 @flow(name="sync", flow_run_name="{name}", retries=0, persist_result=False, log_prints=False)
-async def sync(name: str, full: bool = False, limit: int | None = None, dry_run: bool = False) -> State[Any]:
+async def sync(
+    name: str, full: bool = False, limit: int | None = None, dry_run: bool = False, allow_deletes: bool = False
+) -> State[Any]:
     """List a remote system, queue a job for each entity that is new or changed, and work the jobs off.
 
     Args:
@@ -37,6 +39,7 @@ async def sync(name: str, full: bool = False, limit: int | None = None, dry_run:
         full: List everything, also where the sync is incremental.
         limit: At most so many entities.
         dry_run: List and compare, and write nothing.
+        allow_deletes: Delete also more than the sync's max_delete_share.
     """
     call = current_call.get()
     own = call is None or call.stop is None
@@ -45,7 +48,7 @@ async def sync(name: str, full: bool = False, limit: int | None = None, dry_run:
     try:
         with stop_on_signals(stop, active=own):
             result, server_gone = await in_thread(
-                lambda: _sync(call, name, full=full, limit=limit, dry_run=dry_run, stop=stop), stop
+                lambda: _sync(call, name, full=full, limit=limit, dry_run=dry_run, allow_deletes=allow_deletes, stop=stop), stop
             )
     except (FlowsError, JobsError) as error:
         return Failed(message=str(error))
@@ -57,11 +60,9 @@ async def sync(name: str, full: bool = False, limit: int | None = None, dry_run:
     return run_state(result, stopped=stop.is_set())
 
 
-def _sync(
-    call: Call | None, name: str, *, full: bool, limit: int | None, dry_run: bool, stop: threading.Event
-) -> tuple[RunResult, bool]:
+def _sync(call: Call | None, name: str, *, stop: threading.Event, **how: Any) -> tuple[RunResult, bool]:
     try:
-        result, server_gone = _run(call or _call(name), full=full, limit=limit, dry_run=dry_run, stop=stop)
+        result, server_gone = _run(call or _call(name), stop=stop, **how)
     except Exception as error:
         if call is not None:
             call.error = error
@@ -71,7 +72,7 @@ def _sync(
     return result, server_gone
 
 
-def _run(call: Call, *, full: bool, limit: int | None, dry_run: bool, stop: threading.Event) -> tuple[RunResult, bool]:
+def _run(call: Call, *, stop: threading.Event, **how: Any) -> tuple[RunResult, bool]:
     """Run the engine; return what it came to, and whether the Prefect server went away under it."""
     from flows import engine
     from flows.settings import open_store
@@ -81,10 +82,7 @@ def _run(call: Call, *, full: bool, limit: int | None, dry_run: bool, stop: thre
     store = open_store()
     try:
         with PrefectTracker(name, key=f"{slug(name)}-progress", on_progress=call.on_progress) as tracker:
-            result = engine.run(
-                call.sync, store, full=full, limit=limit, dry_run=dry_run, tracker=tracker, stop=stop, queue=call.queue,
-                declared=call.is_declared,
-            )  # fmt: skip
+            result = engine.run(call.sync, store, tracker=tracker, stop=stop, queue=call.queue, declared=call.is_declared, **how)
     finally:
         store.close()
     if not tracker.server_gone:

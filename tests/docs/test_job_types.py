@@ -40,6 +40,9 @@ class Shop:
         self.posted: list[tuple[str, Any, str | None]] = []
         self.asked: list[int] = []
         self.room: dict[str, Any] = {"room": 7}
+        #: Whether orders break off before their answer, and those that are known.
+        self.breaks = False
+        self.orders: list[int] = []
         #: Pages of prices that answer 500.
         self.down: set[int] = set()
 
@@ -65,12 +68,18 @@ def shop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
         wbufsize = -1
 
         def do_GET(self) -> None:
-            self.reply(*shop.get(int(parse_qs(urlsplit(self.path).query)["page"][0])))
+            if self.path.startswith("/api/orders/"):
+                known = int(self.path.rpartition("/")[2]) in shop.orders
+                return self.reply(200 if known else 404, {"state": "open"})
+            return self.reply(*shop.get(int(parse_qs(urlsplit(self.path).query)["page"][0])))
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             path = self.path.removeprefix("/api/")
             shop.posted.append((path, body, self.headers["Idempotency-Key"]))
+            if path == "orders" and shop.breaks:
+                self.close_connection = True
+                return
             self.reply(422 if path == "refunds" else 200, shop.room if path == "rooms" else {})
 
         def reply(self, status: int, document: Any) -> None:
@@ -155,7 +164,8 @@ def test_the_first_commands_run(guide: Page, shop: Shop) -> None:
             said = result.stdout
         else:
             assert re.sub(r"\d\.\d+", "0", line) == re.sub(r"\d+\.\d+", "0", said.strip())
-    assert shop.posted == [("bookings", {"order": 17}, "booking-1")]
+    ((path, body, key),) = shop.posted
+    assert (path, body, len(str(key))) == ("bookings", {"order": 17}, 36)
 
 
 def test_every_job_type_is_worked(guide: Page, shop: Shop, project: Path) -> None:
@@ -163,7 +173,7 @@ def test_every_job_type_is_worked(guide: Page, shop: Shop, project: Path) -> Non
     payloads = {
         "shop.book": {"order": 1}, "shop.letter": {"to": "a@b.example", "subject": "hi"}, "shop.reprice": {"sku": "s", "reasons": []},
         "shop.reserve": {"order": 1}, "shop.stock": {"shelves": ["a", "b"]}, "shop.prices": None, "shop.invoice": {"customer": "c"},
-        "shop.refund": {"order": 1}, "shop.ledger": {},
+        "shop.refund": {"order": 1}, "shop.ledger": {}, "shop.order": {"order": 1},
     }  # fmt: skip
     assert set(registry.load().job_types) == set(payloads)
     ids = {name: queued(name, payload) for name, payload in payloads.items()}
@@ -221,6 +231,19 @@ def test_outcomes(guide: Page, shop: Shop, answer: dict[str, Any], state: str, o
     found = job(number)
     assert (found["state"], found["tries"][0]["outcome"]) == (state, outcome)
     assert found["attempts"] == (0 if outcome in ("snooze", "pause") else 1)
+
+
+@pytest.mark.parametrize("arrived", [True, False])
+def test_a_job_looks_first(guide: Page, shop: Shop, arrived: bool) -> None:
+    """An order without an answer goes back; what has arrived is not sent again, and what has not is."""
+    shop.breaks = True
+    number = queued("shop.order", {"order": 5})
+    work()
+    assert (job(number)["state"], job(number)["tries"][0]["outcome"]) == ("queued", "unknown")
+    shop.breaks, shop.orders = False, [5] if arrived else []
+    assert invoke("process", str(number)).exit_code == 0
+    assert shop.of("orders") == [{"number": 5}] * (1 if arrived else 2)
+    assert job(number)["message"] == ("it was there, open" if arrived else "")
 
 
 def test_a_phase_goes_on_at_its_checkpoint(guide: Page, shop: Shop) -> None:

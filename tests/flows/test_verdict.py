@@ -79,7 +79,7 @@ TABLE = [
     (error(ServerError, 500), PausePolicy(enforced={500: 9}), Pause(9, TEXT), False, "enforced"),
     (error(RateLimitedError, 429, retry_after=4.0), PausePolicy(enforced={429: 9}), Pause(4.0, TEXT), False, "asked"),
     (error(NotModifiedError, 304), DEFAULT, Unchanged(), False, "asked"),
-    (error(UnknownOutcomeError), DEFAULT, FAILED, False, "asked"),
+    (error(UnknownOutcomeError), DEFAULT, Failure(f"sent, no answer: {TEXT}", retry=False), True, "asked"),
     (error(IncompleteError), DEFAULT, FAILED, False, "asked"),
     (error(LimitError), DEFAULT, FAILED, False, "asked"),
     (error(ShortError), DEFAULT, FAILED, False, "asked"),
