@@ -171,6 +171,8 @@ def download(shelf: Shelf, path: str, to: str | os.PathLike[str], *, max_bytes: 
         part.replace(target)
     except _Unlike:
         kept = False
+        if before.size is None and most is not None:
+            raise _too_large(most, url) from None
         raise BrokenAnswerError(f"more than the announced {most} bytes came", url=url) from None
     finally:
         if not kept:

@@ -30,6 +30,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # pyftpdlib warns of asyncore's end, spyne of its own old ways
     from pyftpdlib.authorizers import DummyAuthorizer
     from pyftpdlib.handlers import FTPHandler, TLS_FTPHandler
+    from pyftpdlib.ioloop import IOLoop
     from pyftpdlib.servers import ThreadedFTPServer
     from spyne import (
         Application,
@@ -79,7 +80,7 @@ class Shop:
     faults: dict[int, str] = field(default_factory=dict)
     #: How often each fault is raised before the thing is given after all; without an entry for ever.
     times: dict[int, int] = field(default_factory=dict)
-    #: In place of the service: (method, path) -> status, headers, body; None lets the service answer.
+    #: In place of the service: (method, path, or SOAP action) -> status, headers, body; None lets the service answer.
     instead: Callable[[str, str], tuple[int, dict[str, str], bytes] | None] = lambda method, path: None
     calls: list[str] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
@@ -206,7 +207,8 @@ def serve_shop() -> Iterator[Callable[..., Shop]]:
         def respond(environ: dict[str, Any], start_response: Any) -> Any:
             shop.headers.append({name[5:].lower(): value for name, value in environ.items() if name.startswith("HTTP_")})
             path = environ["PATH_INFO"] + (f"?{environ['QUERY_STRING']}" if environ["QUERY_STRING"] else "")
-            answer = shop.instead(environ["REQUEST_METHOD"], path)
+            action = environ.get("HTTP_SOAPACTION", "").strip('"')
+            answer = shop.instead(environ["REQUEST_METHOD"], action or path)
             if answer is None:
                 environ["QUERY_STRING"] = environ["QUERY_STRING"].partition("&")[0]
                 return service(environ, start_response)
@@ -330,7 +332,8 @@ def serve_ftp(tmp_path: Path) -> Iterator[Callable[..., Ftp]]:
         handler = type("Handler", (base,), {**members, **patch})
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            server = ThreadedFTPServer(("127.0.0.1", 0), handler)
+            # A loop of its own: pyftpdlib shares one among all servers of a process, and each of ours has a thread.
+            server = ThreadedFTPServer(("127.0.0.1", 0), handler, ioloop=IOLoop())
         found.server, found.port = server, server.address[1]
         found.thread = threading.Thread(target=found.loop, daemon=True)
         found.thread.start()

@@ -83,7 +83,7 @@ def test_broken_xml_of_one_entity_harms_no_other(shop: Shop, store: JobStore) ->
     seen = [0]
 
     def instead(method: str, path: str) -> Any:
-        if method == "POST" and len(shop.calls) > 10 and not seen[0]:
+        if path == "get" and not seen[0]:
             seen[0] = 1
             return 200, {"Content-Type": "text/xml"}, b'<!DOCTYPE x [<!ENTITY a "b">]><s:Envelope xmlns:s="x">&a;</s:Envelope>'
         return None

@@ -370,7 +370,7 @@ def test_part_whose_end_is_not_the_file_s_is_not_resumed(breaking: Callable[...,
         with pytest.raises(TransientError):
             client.download("/a.bin", tmp_path / "a.bin")
         part = broken_part(tmp_path / "a.bin", content)
-        part.write_bytes(part.read_bytes()[:-100] + bytes(100))
+        part.write_bytes(part.read_bytes()[:-5000] + bytes(5000))
         assert client.download("/a.bin", tmp_path / "a.bin").read_bytes() == content
 
 
@@ -419,7 +419,7 @@ def test_file_larger_than_the_limit_is_refused_before_it_is_sent(serve_ftp: Call
         with FtpClient("127.0.0.1", **ftp.arguments, max_bytes=100_000) as client:
             with pytest.raises(TooLargeError):
                 client.read("/big")
-            with pytest.raises((TooLargeError, BrokenAnswerError)):
+            with pytest.raises(TooLargeError):
                 client.download("/big", tmp_path / "big", max_bytes=100_000)
             assert client.read("/small") == b"y"
 
@@ -465,8 +465,8 @@ def test_listed_names_that_lead_elsewhere_become_errors(
 
     def reply(line: str, server: RawFtp) -> str:
         if line.split(maxsplit=1)[0] == form:
-            lines = [f"type=file;size=1;modify=20200101000000; {one}" if form == "MLSD" else f"-rw-r--r-- 1 u g 1 Jan 1 2020 {one}"
-                     for one in (name, "good.csv")]  # fmt: skip
+            about = "type=file;size=1;modify=20200101000000;" if form == "MLSD" else "-rw-r--r-- 1 u g 1 Jan 1 2020"
+            lines = [f"{about} {one}" for one in (name, "good.csv")]
             return transfer(server, "\r\n".join(lines).encode() + b"\r\n")
         return usual(line, server)
 
