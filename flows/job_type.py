@@ -38,7 +38,7 @@ class JobType:
         queue: in place of the client's.
         priority: higher goes first.
         timeout: seconds one attempt may take.
-        phases: names, in order; each succeeds and fails, retries and is resumed by itself.
+        phases: names, in order; each succeeds and fails and is resumed by itself; the retries are the job's.
         on_failure: `(job) -> None`, called once when a job has failed for good.
         serial: payload → key, or `None`; jobs of one key in one queue run one at a time, in the order they came.
         concurrency: jobs of this type that one worker has in hand at once.

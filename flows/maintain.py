@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flows.registry import Registry
+from flows.registry import Registry, load
 
 if TYPE_CHECKING:
     from jobs.poison import Poisoned
@@ -65,6 +65,10 @@ def maintain(
         store.serve(queue, declared=True)
     poisoned: list[Poisoned] = []
     rescued = store.rescue(store.busy_queues(), on_poison=poisoned.append)
+    if poisoned:
+        from flows.job_work import tell_poisoned
+    for one in poisoned:
+        tell_poisoned(one, (registry or load()).job_types.get(one.type))
     return Maintained(rescued, len(poisoned), store.prune(stop=stop, orphans=orphans))
 
 

@@ -31,6 +31,7 @@ from jobs.session import UnitOfWork
 from jobs.settle import Settlement
 from jobs.single import Singles
 from jobs.sweep import Delete, SweepResult, Sweeps
+from jobs.vacuum import Vacuum
 from jobs.view import JobDetail, JobView, LaneView, QueueView, Views
 
 
@@ -66,6 +67,7 @@ class JobStore:
         #: What people do to jobs: retry, release, cancel, delete.
         self.commands = Commands(db, settlement)
         self._retention = Retention(db)
+        self._vacuum = Vacuum(db)
         #: Named locks, also those that outlive a process.
         self.locks = Locks(db)
 
@@ -111,7 +113,9 @@ class JobStore:
         on_poison: OnPoison | None = None,
     ) -> list[Job]:  # fmt: skip
         """Take up to `n` due jobs, see `Claims.claim`."""
-        return self._claims.claim(lanes, n, worker=worker, lease=lease, suspects=suspects, on_poison=on_poison)
+        jobs = self._claims.claim(lanes, n, worker=worker, lease=lease, suspects=suspects, on_poison=on_poison)
+        self._vacuum.claimed(len(jobs))
+        return jobs
 
     def finish(self, dones: Sequence[Done]) -> list[Settled]:
         """Finish worked jobs in one fenced transaction, see `Finishes.finish`."""
@@ -259,4 +263,5 @@ class JobStore:
 
     def close(self) -> None:
         """Close the database's connections."""
+        self._vacuum.close()
         self.db.close()

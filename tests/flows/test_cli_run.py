@@ -219,6 +219,7 @@ def test_work_finishes_on_sigterm_and_exits_0(petstore: Project, api: Api) -> No
     assert set(json.loads(out)) >= {"processed", "succeeded", "failed", "seconds"}
 
 
+@pytest.mark.rows("AQ-56", "DR-03")
 def test_work_until_empty(petstore: Project, api: Api) -> None:
     """`work --until-empty` ends when nothing is due; an unknown queue is one line, exit 2, nothing written."""
     found = petstore.syncs("work", "nosuch")

@@ -67,6 +67,7 @@ def test_everything_arrives_exactly_once(store: JobStore, remote: Remote) -> Non
     assert states(store) == {"success": 47}
 
 
+@pytest.mark.rows("DS-10")
 def test_second_run_is_unchanged(store: JobStore, remote: Remote) -> None:
     """A second run lists, fetches nothing and writes no record anew."""
     remote.fill(25)
@@ -135,6 +136,7 @@ def test_without_version_a_fetch_tells(store: JobStore, remote: Remote) -> None:
     assert counts(result, "queued succeeded unchanged") == (12, 1, 11)
 
 
+@pytest.mark.rows("E-70")
 def test_empty_listing(store: JobStore, remote: Remote) -> None:
     """A listing without entities is a success of one page."""
     assert counts(run(store, remote), "state stopped pages listed queued") == ("success", "end", 1, 0, 0)
@@ -282,6 +284,7 @@ def test_own_delete(store: JobStore, remote: Remote) -> None:
 # -- the sweep ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.rows("E-78", "BA-20")
 def test_sweep(store: JobStore, remote: Remote) -> None:
     """After a complete listing, what it no longer has is stamped as deleted; nothing is removed."""
     remote.fill(20)
@@ -313,6 +316,7 @@ def test_no_sweep_unless_asked(store: JobStore, remote: Remote) -> None:
     assert "k3" in live(store)
 
 
+@pytest.mark.rows("E-78")
 def test_sweep_above_the_share_is_refused(store: JobStore, remote: Remote) -> None:
     """More missing than the allowed share: nothing is deleted, and a person is told."""
     remote.fill(20)
@@ -325,6 +329,7 @@ def test_sweep_above_the_share_is_refused(store: JobStore, remote: Remote) -> No
     assert len(live(store)) == 20
 
 
+@pytest.mark.rows("E-78", "BA-20")
 def test_empty_listing_sweeps_nothing(store: JobStore, remote: Remote) -> None:
     """A listing that suddenly comes back empty deletes nothing."""
     remote.fill(20)
@@ -336,6 +341,7 @@ def test_empty_listing_sweeps_nothing(store: JobStore, remote: Remote) -> None:
     assert len(live(store)) == 20
 
 
+@pytest.mark.rows("E-78", "BA-20")
 @pytest.mark.parametrize("fault", [Fault(500), Fault(401), Fault(200, b"<html>")], ids=["500", "401", "html"])
 def test_incomplete_listing_sweeps_nothing(store: JobStore, remote: Remote, fault: Fault) -> None:
     """A listing that breaks off deletes nothing, nor does one that stops at a limit."""
@@ -417,6 +423,7 @@ def test_dry_run_of_a_paused_client(store: JobStore, remote: Remote) -> None:
 # -- two at once, and stopping --------------------------------------------------------------------------
 
 
+@pytest.mark.rows("E-62")
 def test_second_run_at_the_same_time_is_skipped(store: JobStore, remote: Remote, open_store: Callable[..., JobStore]) -> None:
     """While one process runs a sync, another says so, does nothing, and exits 0."""
     remote.fill(5)

@@ -242,6 +242,7 @@ def test_pause_until_a_person_resumes(store: JobStore, remote: Remote) -> None:
     assert result.message.startswith("Paused until a person resumes it")
 
 
+@pytest.mark.rows("E-27")
 @pytest.mark.parametrize("status", [429, 503])
 def test_retry_after_pauses_exactly_that_long(store: JobStore, remote: Remote, status: int) -> None:
     """429 and 503 with Retry-After pause the client for exactly those seconds; the job keeps its attempts."""
@@ -425,6 +426,7 @@ def test_listing_that_is_gone(store: JobStore, remote: Remote) -> None:
     assert "404" in result.message
 
 
+@pytest.mark.rows("E-70")
 def test_loop(store: JobStore, remote: Remote) -> None:
     """A listing that leads back to a page it had stops there, is no complete listing, and fails the run."""
     remote.fill(30)

@@ -234,6 +234,7 @@ def test_timeout_of_a_sync(store: JobStore, gate: threading.Event) -> None:
     assert work(store, declare(later), until_empty=True).processed == 0
 
 
+@pytest.mark.rows("E-06")
 def test_job_without_timeout_keeps_its_lease(store: JobStore, gate: threading.Event, daemon: Any) -> None:
     """One that hangs without a time limit is held longer than its lease, and nobody else gets it."""
     kind = job_type(lambda *_: gate.wait(60))
@@ -497,6 +498,7 @@ def test_idling_does_not_slow_what_comes_after(store: JobStore, daemon: Any) -> 
     one.end()
 
 
+@pytest.mark.rows("E-59")
 def test_delayed_job_is_begun_at_its_time(store: JobStore, daemon: Any) -> None:
     """A job with a delay begins when it is due, not at the next look after that."""
     running = Running(0)
@@ -589,7 +591,7 @@ def test_time_limit_is_looked_at_between_jobs(store: JobStore) -> None:
     assert query(store, "SELECT sum(attempts) AS a FROM job") == [{"a": 2}]
 
 
-@pytest.mark.rows("AQ-48")
+@pytest.mark.rows("AQ-48", "E-32")
 @pytest.mark.parametrize("by_queue", [False, True], ids=["daemon", "scheduled"])
 def test_time_limit_of_a_queue(store: JobStore, by_queue: bool) -> None:
     """A scheduled worker leaves a declared queue at its own time limit and goes on with others; a daemon does not."""

@@ -140,6 +140,7 @@ def test_a_job_that_was_given_up_notes_nothing(store: JobStore, job: Job) -> Non
     assert row(store, job.id)["checkpoint"] is None
 
 
+@pytest.mark.rows("E-72")
 @pytest.mark.parametrize(
     ("value", "says"), [({1, 2}, "not JSON"), ("x" * 1024 * 1024, r"1,048,578 bytes; at most 1,048,576"), ("\ud800", "not JSON")]
 )

@@ -235,7 +235,7 @@ def test_times_that_cannot_be(store: JobStore, fields: dict[str, Any], error: ty
 # -- duplicates ------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.rows("AQ-19", "AQ-20", "E-11")
+@pytest.mark.rows("AQ-19", "AQ-20", "E-11", "E-57")
 @pytest.mark.parametrize(
     ("policy", "payloads"),
     [

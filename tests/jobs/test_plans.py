@@ -182,7 +182,7 @@ def test_claim_from_lanes(full: JobStore, explained: Plans) -> None:
     assert_by_index(plans, sorts=False)
 
 
-@pytest.mark.rows("T19", "AQ-33")
+@pytest.mark.rows("T19", "E-19")
 def test_aged_claim(full: JobStore, explained: Plans) -> None:
     """Who has waited long is found by a step for each priority, and claimed without a sort."""
     full._claims._aged_at.clear()
