@@ -248,8 +248,10 @@ class Crew:
 
     def _work(self) -> None:
         me = threading.current_thread()
-        task = self._wait(me)
-        while task is not None:
+        while True:
+            task = self._wait(me)
+            if task is None:
+                return
             value: Any = None
             raised: BaseException | None = None
             try:
@@ -264,31 +266,19 @@ class Crew:
                 task.ended = True
                 self.ended += 1
                 self._let_go(task)
-                # Taken at once, so that eight threads meet at the lock once for each task and not twice.
-                following = self._take_next()
             task.order.done(task.item, value, raised)
-            if following is not None and following.order.timeout is not None:
-                # Telling may take its time, which is not the next one's.
-                self.restart()
             # The next task may be long in coming, and this one may hold much.
             del task, value, raised
-            task = following or self._wait(me)
-            del following
-
-    def _take_next(self) -> Task | None:
-        task = None if self._reserved or self._closed else self._next()
-        if task is not None:
-            self._begin(task)
-            if self._queued and self._by_key:
-                # The end of the last one may have made room for several.
-                self._news.notify()
-        return task
 
     def _wait(self, me: threading.Thread) -> Task | None:
         while True:
             with self._lock:
-                task = self._take_next()
+                task = None if self._reserved or self._closed else self._next()
                 if task is not None:
+                    self._begin(task)
+                    if self._queued and self._by_key:
+                        # The end of the last one may have made room for several.
+                        self._news.notify()
                     return task
                 if self._closed:
                     self._threads.discard(me)

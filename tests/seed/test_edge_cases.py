@@ -37,7 +37,7 @@ orders = JobType("shop.order", shop, process=process)
 @pytest.mark.rows("E-06")
 def test_a_job_may_take_longer_than_its_lease(store: JobStore, open_store: Any) -> None:
     """One that takes three leases runs once, although others look for work all the time: its lease is renewed."""
-    log = Log(1.6)
+    log = Log(3.1)
     orders = kind(log)
     (job_id,) = add(store, orders, 1)
     over = threading.Event()
@@ -51,7 +51,7 @@ def test_a_job_may_take_longer_than_its_lease(store: JobStore, open_store: Any) 
 
     def worker() -> None:
         try:
-            drain(store, orders, Queue("shop", lease=0.5))
+            drain(store, orders, Queue("shop", lease=1))
         finally:
             over.set()
 
