@@ -173,17 +173,19 @@ class Shift:
 
     def _look(self) -> bool:
         """Claim, if there may be something; tell whether there was."""
-        if not self._dry or self._store.is_due(self._lanes):
+        # A claim that finds nothing may have to walk over all that is delayed, in a transaction that writes.
+        if self._dry and self._crew.free and not self._store.is_due(self._lanes):
+            self._crew.release()
+        else:
             self._dry = not self._claim()
+        if not self._dry:
+            # It looked for the jobs of dead workers on its way.
             self._looked_at = time.monotonic()
-            return not self._dry
-        # A claim that finds nothing may have to walk over all that is delayed, in a transaction that writes. But somebody has to
-        # look for the jobs of dead workers (E-03).
-        self._crew.release()
-        if time.monotonic() - self._looked_at >= POLL * (1 - JITTER):
+        elif time.monotonic() - self._looked_at >= POLL * (1 - JITTER):
+            # Somebody has to, also while all are idle (E-03).
             self._looked_at = time.monotonic()
             self._claimer.rescue()
-        return False
+        return not self._dry
 
     def _claim(self) -> bool:
         """Claim and begin what there is room for; tell whether there was any."""

@@ -15,6 +15,7 @@ from sqlalchemy import (
     func,
     insert,
     literal_column,
+    null,
     select,
     update,
 )
@@ -78,7 +79,7 @@ class Settlement:
             update(job)
             .where(held(ended))
             .values(
-                state=ended.state, message=ended.message, finished_at=self._now, lease_until=None,
+                state=ended.state, message=ended.message, finished_at=self._now, lease_until=null(),
                 attempts=job.c.attempts + attempts, rescues=job.c.rescues + ended.rescues,
             )
         )  # fmt: skip
@@ -102,7 +103,7 @@ class Settlement:
                 message=back.message,
                 available_at=func.coalesce(back.until, back.delay),
                 finished_at=case((twin.is_not(None), self._now), else_=None),
-                lease_until=None,
+                lease_until=null(),
                 phase=func.coalesce(back.to_phase, job.c.phase),
                 # A phase begins without the notes of the one before.
                 checkpoint=case((back.to_phase.is_(None), job.c.checkpoint), else_=None),

@@ -23,7 +23,6 @@ from flows.tracker import Judged, SilentTracker
 from flows.work import WorkResult, work
 from jobs import Failure, JobStore, KeepPolicy, Queue, Rate, Retry
 from jobs.errors import DatabaseLost
-from jobs.job import Job
 
 NOW = Retry(max_retries=1, delay=0, jitter=False)
 NONE = Retry(max_retries=0)
@@ -249,6 +248,26 @@ def test_job_without_timeout_keeps_its_lease(store: JobStore, gate: threading.Ev
     one.end()
 
 
+def test_connection_that_hangs_keeps_nobody_from_connecting(
+    store: JobStore, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that is given up while it connects does not leave the others waiting for ever."""
+    monkeypatch.setattr("flows.connection.CONNECTING", 0.2)
+    connects = []
+
+    @contextmanager
+    def connect(_: Any) -> Iterator[str]:
+        connects.append(1)
+        if len(connects) == 1:
+            gate.wait(60)
+        yield "connection"
+
+    kind = job_type(lambda *_: None, client=Client("shop", connect=connect), timeout=1.0)
+    add(store, kind, range(5))
+    assert work(store, declare(kind), until_empty=True, concurrency=1).processed == 5
+    assert states(store) == {"failure": 1, "success": 4}
+
+
 def test_slow_job_holds_nobody_back(store: JobStore, gate: threading.Event, daemon: Any) -> None:
     """While one job is slow, the others of its batch are finished, and those behind them flow (M6)."""
     kind = job_type(lambda job, _: gate.wait(60) if job.payload == 0 else None)
@@ -438,14 +457,14 @@ def test_run_of_a_sync_in_a_limited_queue(store: JobStore, limited: bool) -> Non
     from clients import Entity, Page
     from flows import engine
 
-    class Entities(Running):
-        def __call__(self, _: Any, entity: Any) -> Any:
-            super().__call__(Job(0, ("", "", "x", ""), None, None, None, None, 0, 0, 0, 0)._asdict and _Named(), _)
-            return {"id": entity.key}
+    running = Running(0.01)
 
-    running = Entities(0.01)
+    def fetch(_: Any, entity: Any) -> Any:
+        running(_Named(), None)
+        return {"id": entity.key}
+
     sync = Sync(
-        "shop.things", CLIENT, listing=lambda *_: iter([Page([Entity(f"k{n}") for n in range(40)])]), fetch=running, concurrency=8
+        "shop.things", CLIENT, listing=lambda *_: iter([Page([Entity(f"k{n}") for n in range(40)])]), fetch=fetch, concurrency=8
     )
     result = engine.run(sync, store, queue=Queue("shop", concurrency=2), declared=limited)
     assert (result.state, result.succeeded, result.pending) == ("success", 40, 0)
@@ -453,7 +472,25 @@ def test_run_of_a_sync_in_a_limited_queue(store: JobStore, limited: bool) -> Non
     assert query(store, "SELECT slots AS s FROM queue WHERE id = 'shop'") == [{"s": 2 if limited else None}]
 
 
+def test_run_waits_for_its_turn_in_a_full_queue(store: JobStore, open_store: Callable[..., JobStore], daemon: Any) -> None:
+    """A run whose queue is full of somebody else's job does not end before its own jobs had their turn."""
+    from clients import Entity, Page
+    from flows import engine
+
+    running = Running(1.5)
+    kind = job_type(running)
+    queue = Queue("shop", concurrency=1)
+    add(store, kind, [1])
+    daemon(open_store(), declare(kind, queue))
+    eventually(lambda: running.now["all"] == 1)
+    sync = Sync("shop.things", CLIENT, listing=lambda *_: iter([Page([Entity(f"k{n}") for n in range(5)])]))
+    result = engine.run(sync, store, queue=queue, declared=True)
+    assert (result.state, result.succeeded, result.pending) == ("success", 5, 0)
+
+
 class _Named:
+    """Stands for a job where an entity is worked."""
+
     type, phase, payload = "x", "", None
 
 

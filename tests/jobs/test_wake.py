@@ -143,6 +143,8 @@ def test_lost_connection_is_a_hint_and_comes_back(store: JobStore, wakes: Wakes,
 @pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
 def test_file_that_goes_away(store: JobStore, wakes: Wakes, tmp_path: Path) -> None:
     """A database file that cannot be asked is no news, and no error: the claim will tell."""
+    assert wakes._reading is not None
+    wakes._reading.close()
     wakes._reading = None
     wakes._db.url = wakes._db.url.set(database=str(tmp_path / "no" / "such.db"))
     assert not wakes.wait(0.4, NEVER)

@@ -1,13 +1,12 @@
 """The Batch API, row by row: a batch is a job, its operations are phases, its sandbox is the checkpoint."""
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from seedbed import SHOP, Log, Project, add, declare, drain, kind, query, states
+from seedbed import SHOP, Log, Project, add, declare, drain, eventually, kind, query, states
 from sqlalchemy import text
 
 from clients import Entity, Page
@@ -167,13 +166,12 @@ def test_a_batch_is_started_by_a_program_and_by_hand(here: Project) -> None:
     stop = threading.Event()
     worker = threading.Thread(target=lambda: work(here.store, load(), stop=stop), daemon=True)
     worker.start()
-    enqueue("shop.batch", "by a program")
-    end = time.monotonic() + 20
-    while states(here.store) != {"success": 1}:
-        assert time.monotonic() < end
-        time.sleep(0.02)
-    stop.set()
-    worker.join(20)
+    try:
+        enqueue("shop.batch", "by a program")
+        eventually(lambda: states(here.store) == {"success": 1})
+    finally:
+        stop.set()
+        worker.join(20)
     assert here.syncs("enqueue", "shop.batch", '"by hand"')[0] == 0
     assert here.syncs("work", "--until-empty")[0] == 0
     lines = (here.folder / "log").read_text().splitlines()
