@@ -8,7 +8,7 @@ from typing import Any
 
 from flows.declaration import Client, check_id
 from flows.errors import DeclarationError
-from flows.plain import plain
+from flows.plain import plain, refuse_secrets
 from jobs import PayloadError, Retry
 
 Process = Callable[[Any, Any], Any]
@@ -203,15 +203,8 @@ def _through(schema: type[Any], payload: Any) -> Any:
     except ValidationError as error:
         raise PayloadError(f"what would be stored does not fit the schema again: {_explain(error)}") from None
     if again != model:
-        _refuse_secrets(model)
+        refuse_secrets(model)
     return plain(document)
-
-
-def _refuse_secrets(model: Any) -> None:
-    """A secret is stored as asterisks, which nobody could work with; and a job's row is no place for one (law 9)."""
-    for name in type(model).model_fields:
-        if hasattr(getattr(model, name), "get_secret_value"):
-            raise PayloadError(f"payload field {name!r} is a secret; let the client's settings hold it")
 
 
 def _explain(error: Any) -> str:

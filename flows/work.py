@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from flows.bounds import Bounds
 from flows.claimer import Claimer
 from flows.crew import Crew
-from flows.duty import duty, works
+from flows.duty import Duty, duty, works
 from flows.enqueue import using
 from flows.hands import Hands, Work
 from flows.job_work import tell_poisoned
@@ -99,6 +99,7 @@ def work(
     patience = Patience(ONE_SHOT if until_empty else None, stop=stop, now=now)
     with ExitStack() as stack:
         stack.enter_context(using(store, registry))
+        patience(lambda: store.bring_home(chosen.homes))
         for queue in chosen.queues.values():
             patience(lambda queue=queue: store.serve(queue, declared=queue.id in chosen.declared))  # type: ignore[misc]
         wakes = stack.enter_context(Wakes(store.db))
@@ -121,7 +122,7 @@ def work(
         )
         Shift(
             store, chosen, lanes, hands, crew, claimer, wakes, bounds, patience, stop=stop, now=now,
-            tidy=lambda: _tidy(store, halt),
+            tidy=lambda: _tidy(store, chosen, halt),
         ).run()  # fmt: skip
     return WorkResult(
         hands.finished, progress.succeeded + progress.unchanged + progress.gone, progress.failed, time.monotonic() - started
@@ -138,9 +139,11 @@ def _poisoned(one: Poisoned, works: Mapping[str, Work], registry: Registry, prog
         tell_poisoned(one, registry.job_types.get(one.type))
 
 
-def _tidy(store: JobStore, halt: threading.Event) -> None:
+def _tidy(store: JobStore, chosen: Duty, halt: threading.Event) -> None:
     try:
         tidy(store, stop=halt.is_set)
+        # What was in the hands of a dead worker goes back to where that one had claimed it.
+        store.bring_home(chosen.homes)
     except (SQLAlchemyError, JobsError) as error:
         # Whoever is next does it.
         log.warning("not tidied: %s", type(error).__name__)

@@ -30,6 +30,7 @@ from jobs.served import Served
 from jobs.session import UnitOfWork
 from jobs.settle import Settlement
 from jobs.single import Singles
+from jobs.stray import Home, Strays
 from jobs.sweep import Delete, SweepResult, Sweeps
 from jobs.vacuum import Vacuum
 from jobs.view import JobDetail, JobView, LaneView, QueueView, Views
@@ -62,6 +63,7 @@ class JobStore:
         self._served = Served(db)
         self._dues = Dues(db)
         self._sweeps = Sweeps(db)
+        self._strays = Strays(db)
         self._pauses = Pauses(db)
         self._views = Views(db)
         #: What people do to jobs: retry, release, cancel, delete.
@@ -84,6 +86,10 @@ class JobStore:
         """Note that a worker serves this queue, see `Served.serve`."""
         self._served.serve(queue, declared=declared)
         self._claims.forget(queue.id)
+
+    def bring_home(self, homes: Iterable[Home], *, only: int | None = None) -> int:
+        """Move queued jobs to where their types are declared now, see `Strays.bring_home`."""
+        return self._strays.bring_home(homes, only=only)
 
     def wait_hint(self, queues: Iterable[str]) -> float | None:
         """Say when a queue that has used up its rate may start something again, see `Budgets.wait_hint`."""

@@ -353,6 +353,19 @@ def test_what_a_replaced_job_keeps(store: JobStore, policy: Policy) -> None:
     assert take_one(store).payload == expected
 
 
+@pytest.mark.rows("AQ-19")
+@pytest.mark.parametrize("policy", ["replace", merge])
+@pytest.mark.parametrize(("payload", "rescues"), [({"n": 1}, 2), ({"n": 2}, 0)], ids=["same", "another"])
+def test_a_replaced_job_has_all_its_retries(store: JobStore, policy: Policy, payload: Any, rescues: int) -> None:
+    """What failed was the old payload; who killed its workers is a suspect only as long as it is the same."""
+    (first,) = put(store, {"n": 1}, policy=policy)
+    assert finish(store, done(take_one(store), Failure("no"), retry=AT_ONCE)) == ["queued"]
+    change(store, "UPDATE job SET rescues = 2 WHERE id = :id", id=first)
+    assert put(store, payload, policy=policy) == [first]
+    found = row(store, first)
+    assert (found["retries"], found["attempts"], found["claim_no"], found["rescues"]) == (0, 1, 1, rescues)
+
+
 def test_a_merge_sees_each_payload_as_it_was(store: JobStore) -> None:
     """A payload that is nothing but a number or text reaches the merge as that."""
     for number, (old, new_) in enumerate([(1, 2), (1.5, 0.25), ("a", "b"), (None, True), ([1], [2]), ({"b\0": 1}, {})]):
