@@ -89,6 +89,7 @@ class Shift:
         self._batches = 0
         self._errors: list[BaseException] = []
         self._lock = threading.Lock()
+        self._over = threading.Event()
 
     def run(self) -> None:
         """Work.
@@ -97,6 +98,8 @@ class Shift:
             DatabaseLost: the database stayed away.
             Exception: an error of ours; what was in hand was put back as far as that went.
         """
+        if self._bounds.grace is not None:
+            threading.Thread(target=self._end_grace, args=(self._bounds.grace,), name="syncs-grace", daemon=True).start()
         try:
             while not self._is_at_its_end():
                 if not self._turn():
@@ -106,6 +109,7 @@ class Shift:
             raise
         finally:
             self._end()
+            self._over.set()
         if self._errors:
             raise self._errors[0]
 
@@ -287,6 +291,19 @@ class Shift:
             self._wakes.poke()
 
     # -- ending ----------------------------------------------------------------------------------------------------------------
+
+    def _end_grace(self, grace: float) -> None:
+        """Put back what is in hand when the grace after a stop is over.
+
+        In a thread of its own: the worker's may be waiting for SQLite's writer, which a job in hand holds.
+        """
+        while not self._stop.wait(0.2):
+            if self._over.is_set():
+                return
+        if not self._over.wait(grace) and not self._now.is_set():
+            log.warning("%d jobs are still in hand after %g s and go back", self._crew.in_hand, grace)
+            self._now.set()
+            self._wakes.poke()
 
     def _end(self) -> None:
         """Let the jobs in hand end; put them back where they were given no time for that, or have had it (M18)."""

@@ -31,6 +31,7 @@ def maintain() -> Answer:
         done = maintain_all(store, registry, stop=wishes.stop.is_set)
     document = {
         "rescued": done.rescued, "poisoned": done.poisoned, "moved": done.moved, "pruned": done.pruned.jobs,
-        "attempts": done.pruned.attempts, "starts": done.pruned.starts, "pauses": done.pruned.pauses, "stopped": done.pruned.stopped,
+        "attempts": done.pruned.attempts, "starts": done.pruned.starts, "pauses": done.pruned.pauses,
+        "stopped": done.pruned.stopped,
     }  # fmt: skip
     return Answer(document, str(done))
