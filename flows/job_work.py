@@ -211,7 +211,8 @@ class JobWork:
 
     def _process(self, handed: HandedJob) -> Any:
         found = self.job_type.process_of(handed.phase or "")(handed, self.connect())
-        if found is not None and not isinstance(found, (Verdict, *OUTCOMES)):
+        if found is False or (isinstance(found, type) and found in OUTCOMES):
+            # A slip. Any other value, such as a lambda's, says nothing: what it came from is done, and may not be undone.
             return Verdict(Failure(_no_outcome(found), retry=False))
         if _is_success(verdict_of(found)):
             # Here, so that what the database refuses is an outcome of the job like any other.
@@ -280,10 +281,9 @@ def _tell_failed(job_type: JobType, failed: FailedJob, mask: Mask | None = None)
 
 
 def _no_outcome(found: Any) -> str:
-    if isinstance(found, type):
-        instead = f"{found.__name__}(…)" if found in OUTCOMES else "an outcome or None"
-        return f"process returned the class {found.__name__}; return {instead}"
-    return f"process returned a {type(found).__name__}; return an outcome or None"
+    if found is False:
+        return "process returned False; return Failure(…)"
+    return f"process returned the class {found.__name__}; return {found.__name__}(…)"
 
 
 def _is_success(verdict: Verdict) -> bool:
