@@ -485,12 +485,12 @@ def test_stop_mid_run(store: JobStore, remote: Remote) -> None:
     assert query(store, "SELECT max(attempts) AS n, max(rescues) AS r FROM job") == [{"n": 1, "r": 0}]
 
 
-def test_stop_while_listing(store: JobStore, remote: Remote) -> None:
+def test_stop_while_listing(store: JobStore, remote: Remote, later: Any) -> None:
     """A listing that was stopped goes on behind its last stored page."""
     remote.fill(100)
     remote.page_delay = 0.08
     stop = threading.Event()
-    threading.Timer(0.3, stop.set).start()
+    later(0.3, stop.set)
     result = run(store, remote, delete_missing=True, options={"stop": stop})
     assert counts(result, "stopped deleted") == ("stop", 0)
     assert 0 < result.pages < 10
@@ -706,14 +706,14 @@ def test_secrets_are_in_no_table(store: JobStore, remote: Remote, caplog: pytest
 
 
 @pytest.mark.parametrize("table", ["job", "record", "listing", "attempt"])
-def test_database_failure_ends_the_run(store: JobStore, remote: Remote, table: str) -> None:
+def test_database_failure_ends_the_run(store: JobStore, remote: Remote, table: str, later: Any) -> None:
     """A table that vanishes mid-run ends the run with the database's error, soon, and leaves no thread behind."""
     from sqlalchemy.exc import SQLAlchemyError
 
     remote.fill(200)
     remote.delay = 0.01
     before = threading.active_count()
-    threading.Timer(0.3, lambda: change(store, f"DROP TABLE {table}")).start()
+    later(0.3, lambda: change(store, f"DROP TABLE {table}"))
     started = time.monotonic()
     with pytest.raises(SQLAlchemyError):
         run(store, remote)
@@ -722,11 +722,11 @@ def test_database_failure_ends_the_run(store: JobStore, remote: Remote, table: s
     assert not left, before
 
 
-def test_run_that_was_taken_over(store: JobStore, remote: Remote) -> None:
+def test_run_that_was_taken_over(store: JobStore, remote: Remote, later: Any) -> None:
     """A run whose right another process took ends as failed, says so, and leaves nothing in hand."""
     remote.fill(60)
     remote.page_delay = 0.1
-    threading.Timer(0.25, lambda: change(store, f"UPDATE listing SET claim_no = claim_no + 1, worker = '{ELSEWHERE}'")).start()
+    later(0.25, lambda: change(store, f"UPDATE listing SET claim_no = claim_no + 1, worker = '{ELSEWHERE}'"))
     result = run(store, remote, delete_missing=True)
     assert counts(result, "state deleted") == ("failed", 0)
     assert "another process" in result.message

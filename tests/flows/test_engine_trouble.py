@@ -1,7 +1,6 @@
 """Runs of the engine against an API in trouble: failures, retries, pauses, and listings that break."""
 
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -349,11 +348,11 @@ def test_pause_by_value(store: JobStore, remote: Remote) -> None:
     assert "nightly import" in result.message
 
 
-def test_pause_of_another_process_stops_the_listing(store: JobStore, remote: Remote) -> None:
+def test_pause_of_another_process_stops_the_listing(store: JobStore, remote: Remote, later: Any) -> None:
     """A pause that somebody else sets reaches a running listing with its next page."""
     remote.fill(200)
     remote.page_delay = 0.05
-    threading.Timer(0.3, lambda: store.pause(CLIENT, 600, cause="person", reason="stop it", set_by="me")).start()
+    later(0.3, lambda: store.pause(CLIENT, 600, cause="person", reason="stop it", set_by="me"))
     result = run(store, remote)
     assert result.state == "paused"
     assert remote.pages.total() < 15
