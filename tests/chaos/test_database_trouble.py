@@ -22,6 +22,9 @@ from sqlalchemy.exc import OperationalError
 
 from jobs import Database, JobStore, Queue, schema
 
+SOON = Queue("ordeal", concurrency=64, lease=3)
+"""What was in hand when the trouble came is taken by others after three seconds."""
+
 
 def until(condition: Callable[[], bool], *, seconds: float = 60) -> float:
     """Wait for something, and return how long that took."""
@@ -114,6 +117,7 @@ def test_the_server_restarts(own_postgres: Any, ordeal: Any, chaos: Any) -> None
     stores = [JobStore(Database(url), max_rescues=10**6) for _ in range(3)]
     schema.upgrade(stores[0].db)
     n, restarts = chaos.scaled(1500, 12_000), chaos.scaled(2, 8)
+    ordeal.declare(SOON)
     ordeal.fill(stores[0], n)
     stop = [str(own_postgres.bin_path / "pg_ctl"), "-w", "-D", str(own_postgres.pgdata), "-m", "immediate", "stop"]
     with ordeal.working(*stores[1:]):
@@ -226,6 +230,7 @@ def test_power_cut(store: JobStore, database_url: str, several: Any, ordeal: Any
     """T11: the file with a write-ahead log cut off anywhere is sound, and the queue drains from the state it had then."""
     n, cuts = 400, chaos.scaled(6, 60)
     dice = random.Random(11)
+    ordeal.declare(SOON)
     ordeal.fill(store, n)
     path = Path(database_url.removeprefix("sqlite:///"))
     copies: list[Path] = []
