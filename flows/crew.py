@@ -8,13 +8,15 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from math import inf
 from types import TracebackType
 from typing import Any, Self
 
 from flows.task import Order, Task
+from jobs.waiting import tell
 
 log = logging.getLogger("syncs.crew")
 
@@ -248,6 +250,7 @@ class Crew:
 
     def _work(self) -> None:
         me = threading.current_thread()
+        tell(self._standing_still)
         while True:
             task = self._wait(me)
             if task is None:
@@ -269,6 +272,24 @@ class Crew:
             task.order.done(task.item, value, raised)
             # The next task may be long in coming, and this one may hold much.
             del task, value, raised
+
+    @contextmanager
+    def _standing_still(self) -> Iterator[None]:
+        """Stop the clock of the calling thread's task: it waits for another one's transaction, which is not its fault."""
+        me = threading.current_thread()
+        left = 0.0
+        with self._lock:
+            task = next((one for one in self._running if one.thread is me and one.deadline < inf), None)
+            if task is not None:
+                left, task.deadline = task.deadline - time.monotonic(), inf
+        try:
+            yield
+        finally:
+            if task is not None:
+                with self._lock:
+                    task.deadline = time.monotonic() + left
+                    if task.deadline < self._alarm:
+                        self._watching.notify()
 
     def _wait(self, me: threading.Thread) -> Task | None:
         while True:

@@ -78,7 +78,7 @@ class Sync:
         retry: how often a failed entity is tried again.
         queue: in place of the client's.
         priority: higher goes first.
-        timeout: seconds one entity may take; not in force in this release.
+        timeout: seconds one entity's `fetch` may take; then it fails, and is tried again as `retry` says.
         delete_missing: whether a complete listing deletes what it no longer has.
         max_delete_share: no sweep above this share of the records.
         incremental: ask only for what is new. Such a listing deletes nothing; `--full` lists all.

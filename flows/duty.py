@@ -13,6 +13,7 @@ from flows.entity import EntityWork
 from flows.errors import SettingsError, UnknownName
 from flows.gone import GoneGuard
 from flows.hands import Work
+from flows.home import homes
 from flows.job_type import JobType
 from flows.job_work import JobWork
 from flows.mask import Mask
@@ -21,6 +22,7 @@ from flows.settings import client_settings
 from jobs import Queue
 from jobs.job import Job, Lane
 from jobs.store import JobStore
+from jobs.stray import Home
 
 log = logging.getLogger("syncs.work")
 
@@ -50,6 +52,11 @@ class Duty:
     threads: int
     limits: Mapping[str, int]
     stays: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    @property
+    def homes(self) -> list[Home]:
+        """Where the jobs of all that is served belong, in whatever phase."""
+        return homes([*self.syncs, *self.job_types])
 
     @property
     def limited(self) -> frozenset[str]:
@@ -83,7 +90,8 @@ def duty(
         at_once: jobs at once by type, or by `type:phase`.
 
     Raises:
-        UnknownName: a queue, type or phase that nothing declares, or a type in `at_once` that is not served.
+        UnknownName: a queue, type or phase that nothing declares, a type in `at_once` that is not served, or types and
+            phases of which none fit together.
     """
     found: list[Sync | JobType] = [*registry.syncs.values(), *registry.job_types.values()]
     _check("queue", queues, {*registry.queues, *(one.queue_id for one in found)})
@@ -91,6 +99,10 @@ def duty(
     _check("phase", phases, {phase for one in registry.job_types.values() for phase in one.phases})
     chosen = [one for one in found if (not queues or one.queue_id in queues) and (not types or one.id in types)]
     lanes = [Lane(one.queue_id, one.client.id, one.id, phase) for one in chosen for phase in _phases(one, phases)]
+    if not lanes and (types or phases):
+        wanted = [("queue", queues), ("type", types), ("phase", phases)]
+        asked = ", ".join(f"{kind} {' or '.join(names)}" for kind, names in wanted if names)
+        raise UnknownName(f"nothing that is declared fits {asked} together; `syncs list` shows what there is")
     served = {lane.type for lane in lanes}
     of_phases = {f"{lane.type}:{lane.phase}" for lane in lanes if lane.phase}
     at_once = at_once or {}

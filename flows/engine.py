@@ -17,12 +17,14 @@ from flows.declaration import Sync
 from flows.entity import EntityWork
 from flows.gone import GoneGuard, flawed_text, how_to_allow
 from flows.hands import Hands
+from flows.job_work import tell_poisoned
 from flows.lease import LeaseKeeper
 from flows.lister import Ended, Lister
 from flows.mark import Marker
 from flows.mask import Mask
 from flows.patience import is_outage, lost
 from flows.preview import Preview
+from flows.registry import load
 from flows.result import RunResult
 from flows.settings import client_settings
 from flows.tracker import Progress, SilentTracker, Tracker, Waking
@@ -238,6 +240,8 @@ class _Run:
     def _on_poison(self, one: Poisoned) -> None:
         if one.type == self.sync.id:
             self.progress.fail(one.key or f"job {one.id}", one.message)
+        # A rescue takes back the jobs of the whole queue, other types' too.
+        tell_poisoned(one, None if one.type == self.sync.id else load().job_types.get(one.type))
 
     def _on_lost(self) -> None:
         self.ended = Ended("error", "another process took this sync over")

@@ -3,11 +3,11 @@
 import atexit
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from flows.job_type import JobType, check_priority
 from flows.plain import plain
@@ -46,7 +46,7 @@ def enqueue(
 
     Raises:
         UnknownName: no such job type is declared.
-        PayloadError: the payload does not fit.
+        PayloadError: the payload does not fit, or `fingerprint`, `serial` or the merge raised something at it.
         DuplicateJob: the type rejects duplicates, and this is one.
         ScheduleError: the delay or the moment cannot be.
         NaiveTime: the moment has no zone.
@@ -106,7 +106,7 @@ def new_jobs(
     """Return the jobs of a type as a store takes them.
 
     Raises:
-        PayloadError: a payload does not fit; the text tells which.
+        PayloadError: a payload does not fit, or a function of the type raised something at it; the text tells which.
     """
     from jobs.duplicate import NewJob
     from jobs.fingerprint import fingerprint
@@ -120,28 +120,42 @@ def new_jobs(
     for number, raw in enumerate(payloads, 1):
         try:
             payload = job_type.validated(raw)
+            identity = None
+            if job_type.duplicates != "allow":
+                value = payload
+                if (chosen := job_type.fingerprint) is not None:
+                    value = plain(_asked(job_type, "fingerprint", chosen, payload), "fingerprint")
+                if value is not None or chosen is None:
+                    identity = fingerprint(job_type.id, value)
+            serial_key = _serial_key(job_type, payload)
         except PayloadError as error:
             if len(payloads) == 1:
                 raise
-            raise PayloadError(f"job {number} of {len(payloads)}: {error}") from error
-        identity = None
-        if job_type.duplicates != "allow":
-            value = payload if job_type.fingerprint is None else plain(job_type.fingerprint(payload), "fingerprint")
-            if value is not None or job_type.fingerprint is None:
-                identity = fingerprint(job_type.id, value)
-        found.append(NewJob(lane, payload, identity, priority, delay, available_at, None, _serial_key(job_type, payload)))
+            raise PayloadError(f"job {number} of {len(payloads)}: {error}") from (error.__cause__ or error)
+        found.append(NewJob(lane, payload, identity, priority, delay, available_at, None, serial_key))
     return found
+
+
+def _asked(job_type: JobType, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function of a declaration; what it raises is a payload error."""
+    # Not at the top: a program that only imports `enqueue` needs neither.
+    from flows.verdict import attempt, describe
+
+    def refuse(error: Exception) -> NoReturn:
+        raise PayloadError(f"job type {job_type.id!r}: {name} raised {' '.join(describe(error).split())}") from error
+
+    return attempt(lambda: function(*arguments), refuse)
 
 
 def _policy(job_type: JobType) -> "Policy":
     merge = job_type.duplicates
     if callable(merge):
-        return lambda new, old: job_type.validated(merge(new, old))
+        return lambda new, old: job_type.validated(_asked(job_type, "duplicates", merge, new, old))
     return merge
 
 
 def _serial_key(job_type: JobType, payload: Any) -> str | None:
-    key = None if job_type.serial is None else job_type.serial(payload)
+    key = None if job_type.serial is None else _asked(job_type, "serial", job_type.serial, payload)
     if key is None or isinstance(key, str):
         return key
     if isinstance(key, int):

@@ -208,7 +208,7 @@ class Hands:
     def release(self, jobs: Sequence[Job]) -> None:
         """Put jobs back that were not worked; no attempt is used."""
         if jobs:
-            self.patient(lambda: self.store.release(jobs, reason="the worker stopped before its turn"))
+            self.patient(lambda: self.store.release(jobs, reason="put back by a worker that was told to stop"))
             self.keeper.drop(jobs)
             with self._lock:
                 self.released += len(jobs)

@@ -8,7 +8,7 @@ from typing import Any
 
 from flows.declaration import Client, check_id
 from flows.errors import DeclarationError
-from flows.plain import plain
+from flows.plain import plain, refuse_secrets
 from jobs import PayloadError, Retry
 
 Process = Callable[[Any, Any], Any]
@@ -38,7 +38,7 @@ class JobType:
         queue: in place of the client's.
         priority: higher goes first.
         timeout: seconds one attempt may take.
-        phases: names, in order; each succeeds and fails, retries and is resumed by itself.
+        phases: names, in order; each succeeds and fails and is resumed by itself; the retries are the job's.
         on_failure: `(job) -> None`, called once when a job has failed for good.
         verify: `(job, connection) -> Outcome or None`, for jobs that change something over there: asked first when an earlier
             attempt was sent and not answered, or its worker died. An outcome is the job's; `None`, and an error that says
@@ -207,15 +207,8 @@ def _through(schema: type[Any], payload: Any) -> Any:
     except ValidationError as error:
         raise PayloadError(f"what would be stored does not fit the schema again: {_explain(error)}") from None
     if again != model:
-        _refuse_secrets(model)
+        refuse_secrets(model)
     return plain(document)
-
-
-def _refuse_secrets(model: Any) -> None:
-    """A secret is stored as asterisks, which nobody could work with; and a job's row is no place for one (law 9)."""
-    for name in type(model).model_fields:
-        if hasattr(getattr(model, name), "get_secret_value"):
-            raise PayloadError(f"payload field {name!r} is a secret; let the client's settings hold it")
 
 
 def _explain(error: Any) -> str:

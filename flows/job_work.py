@@ -16,7 +16,7 @@ from flows.handed import FailedJob, HandedJob
 from flows.job_type import JobType
 from flows.mask import Mask
 from flows.patience import is_outage
-from flows.verdict import OUTCOMES, UNKNOWN, attempt, judge, masked, verdict_of
+from flows.verdict import OUTCOMES, UNKNOWN, attempt, judge, masked, place, trace, verdict_of
 from jobs import PayloadError
 from jobs.contention import is_contention
 from jobs.job import Done, Job, Settled, Verdict
@@ -116,6 +116,9 @@ class JobWork:
                     return came
                 job = came
                 self.restart()
+                if claim.is_given_up:
+                    # Between two phases: the next one is the next attempt's to begin, and nobody waits for this answer.
+                    return self._done(job, Verdict(Failure("given up")))
         finally:
             self._claims.pop(key, None)
 
@@ -157,6 +160,7 @@ class JobWork:
                     job.id, lane.type, lane.client, lane.queue, job.key, job.payload, job.attempt, job.retries,
                     lane.phase or None, job.checkpoint, message,
                 ),
+                self.mask,
             )  # fmt: skip
         events.settled(settled)
 
@@ -176,20 +180,25 @@ class JobWork:
             return verdict._replace(outcome=Failure(outcome.message))
         return verdict
 
+    def _refuse(self, error: Exception) -> Verdict:
+        if isinstance(error, PayloadError):
+            return Verdict(Failure(self.mask(str(error)), retry=False))
+        return self.judge(error)
+
     # -- one phase -------------------------------------------------------------------------------------------------------------
 
     def _phase(self, job: Job, claim: _Claim) -> Done | Job:
         """Work one phase; return the job in its next one, or what came of it."""
         events.before(job)
-        try:
-            payload = self.job_type.validated(job.payload)
-        except PayloadError as error:
-            # Now as well: the schema may have changed since, and others may write rows (AQ-66).
-            refused = Verdict(Failure(self.mask(str(error)), retry=False))
-            return self._done(job, masked(events.after(job, refused), self.mask))
+        # Now as well: the schema may have changed since, and others may write rows (AQ-66).
+        payload = attempt(lambda: self.job_type.validated(job.payload), self._refuse)
+        if isinstance(payload, Verdict):
+            return self._done(job, masked(events.after(job, payload), self.mask))
         with recording() as recorder:
             handed = HandedJob(job, self.job_type, self.store, self.is_lost, payload, recorder)
             claim.hand(handed)
+            if claim.is_given_up:
+                return self._done(job, Verdict(Failure("given up")))
             try:
                 with working(handed.unit):
                     verdict = self._outcome(handed)
@@ -212,6 +221,9 @@ class JobWork:
         found = self._verified(handed, connection)
         if found is None:
             found = process(handed, connection)
+            if found is False or (isinstance(found, type) and found in OUTCOMES):
+                # A slip. Any other value, such as a lambda's, says nothing: what it came from is done, and may not be undone.
+                return Verdict(Failure(_no_outcome(found), retry=False))
         if _is_success(verdict_of(found)):
             # Here, so that what the database refuses is an outcome of the job like any other.
             handed.unit.flush()
@@ -283,16 +295,24 @@ def tell_poisoned(one: Poisoned, job_type: JobType | None) -> None:
     events.poisoned(one)
 
 
-def _tell_failed(job_type: JobType, failed: FailedJob) -> None:
+def _tell_failed(job_type: JobType, failed: FailedJob, mask: Mask | None = None) -> None:
     on_failure = job_type.on_failure
     if on_failure is None:
         return
 
     def complain(error: Exception) -> Verdict:
-        log.error("on_failure of job %d (%s) raised", failed.id, failed.type, exc_info=error)
+        # Without the client's secrets at hand its text stays out of the log (law 9).
+        where = place(error) if mask is None else trace(error, mask)
+        log.error("on_failure of job %d (%s) raised%s", failed.id, failed.type, _below(where))
         return Verdict(Failure(type(error).__name__))
 
     attempt(lambda: on_failure(failed), complain)
+
+
+def _no_outcome(found: Any) -> str:
+    if found is False:
+        return "process returned False; return Failure(…)"
+    return f"process returned the class {found.__name__}; return {found.__name__}(…)"
 
 
 def _is_success(verdict: Verdict) -> bool:

@@ -112,7 +112,7 @@ class Lister:
                 if self.incomplete is not None:
                     return Ended(self.incomplete.stopped, str(self.incomplete))
                 if missing := self._misses():
-                    return Ended("short", f"the listing announced {self.announced} entities and did not show {missing} of them")
+                    return Ended("short", self._short(missing))
                 self.store.complete_listing(self.claim, self._marked())
                 return Ended("end", self._warning())
             if isinstance(found, Ended):
@@ -215,7 +215,13 @@ class Lister:
     def _misses(self, more: int = 0) -> int:
         """Count the entities that the listing announced and has not shown, with those of the page at hand."""
         shown = self.shown_before + self.progress.listed - self.progress.repeated + self.progress.flawed + more
-        return max(0, (self.announced or 0) - shown)
+        # One that starts over and comes back empty proves nothing, whatever the earlier run saw (law 8).
+        return max(0, (self.announced or 0) - shown) if shown else max(self.announced or 0, self.claim.listed)
+
+    def _short(self, missing: int) -> str:
+        if self.announced:
+            return f"the listing announced {self.announced} entities and did not show {missing} of them"
+        return f"the listing came back empty, where an interrupted run had seen {missing} entities"
 
 
 class _Judged(Exception):

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flows.registry import Registry
+from flows.home import homes
+from flows.registry import Registry, load
 
 if TYPE_CHECKING:
     from jobs.poison import Poisoned
@@ -28,12 +29,16 @@ class Maintained:
     rescued: int
     poisoned: int
     pruned: "Pruned"
+    #: Queued jobs that went to where their types are declared now.
+    moved: int = 0
 
     def __str__(self) -> str:
         parts = []
         if self.rescued:
             ended = f", {self.poisoned:,} of them ended as poison" if self.poisoned else ""
             parts.append(f"{_jobs(self.rescued)} of dead workers taken back{ended}")
+        if self.moved:
+            parts.append(f"{_jobs(self.moved)} moved to where they are declared now")
         if self.pruned.total:
             states = ", ".join(f"{count:,} {state}" for state, count in self.pruned.jobs.items())
             parts.append(f"{_jobs(self.pruned.total)} removed ({states})")
@@ -50,11 +55,12 @@ class Maintained:
 def maintain(
     store: "JobStore", registry: Registry | None = None, *, stop: Callable[[], bool] = lambda: False, orphans: bool = True
 ) -> Maintained:
-    """Take back the jobs of dead workers, and remove what the queues keep no longer, of all queues.
+    """Take back the jobs of dead workers, bring those home whose declaration has changed, and remove what is kept no longer.
 
     Args:
         store: whose.
-        registry: whose declared queues say what they keep; without it counts what workers last said.
+        registry: whose declared queues say what they keep, and whose types where their jobs belong; without it counts what
+            workers last said, and no job is moved.
         stop: asked between two transactions.
         orphans: look also for attempts without a job.
 
@@ -65,7 +71,13 @@ def maintain(
         store.serve(queue, declared=True)
     poisoned: list[Poisoned] = []
     rescued = store.rescue(store.busy_queues(), on_poison=poisoned.append)
-    return Maintained(rescued, len(poisoned), store.prune(stop=stop, orphans=orphans))
+    if poisoned:
+        from flows.job_work import tell_poisoned
+    for one in poisoned:
+        tell_poisoned(one, (registry or load()).job_types.get(one.type))
+    # After the rescue: what goes back goes to where it was claimed.
+    moved = 0 if registry is None else store.bring_home(homes([*registry.syncs.values(), *registry.job_types.values()]))
+    return Maintained(rescued, len(poisoned), store.prune(stop=stop, orphans=orphans), moved)
 
 
 def tidy(store: "JobStore", *, stop: Callable[[], bool] = lambda: False) -> Maintained | None:

@@ -40,8 +40,40 @@ def plain(value: Any, path: str = "payload", depth: int = 0) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name), f"{path}.{field.name}", depth) for field in fields(value)}
     if callable(dump := getattr(value, "model_dump", None)) and not isinstance(value, type):
+        refuse_secrets(value, path)
         return plain(dump(mode="json", by_alias=True, round_trip=True), path, depth)
     return plain(value.value, path, depth) if isinstance(value, Enum) else _single(value, path)
+
+
+def refuse_secrets(value: Any, path: str = "payload", depth: int = 0) -> None:
+    """Refuse a value that holds a secret, such as a `SecretStr`, at any depth.
+
+    It would be stored as asterisks, which nobody could work with; and a job's row is no place for one (law 9).
+
+    Args:
+        value: a pydantic model, or what one holds.
+        path: what to call it in an error.
+        depth: how deep it stands.
+
+    Raises:
+        PayloadError: it holds one; the text says where.
+    """
+    if hasattr(value, "get_secret_value") and not isinstance(value, type):
+        raise PayloadError(f"{path} is a secret; let the client's settings hold it")
+    if depth > _DEPTH:
+        raise PayloadError(f"{path[:80]}… is nested more than {_DEPTH} deep, or contains itself")
+    depth += 1
+    if callable(dump := getattr(value, "model_dump", None)) and not isinstance(value, type):
+        # As Python objects: secrets are still what they are.
+        value = dump(by_alias=True, round_trip=True, warnings=False)
+    elif is_dataclass(value) and not isinstance(value, type):
+        value = {field.name: getattr(value, field.name) for field in fields(value)}
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            refuse_secrets(inner, f"{path}.{key}", depth)
+    elif isinstance(value, list | tuple | set | frozenset):
+        for index, inner in enumerate(value):
+            refuse_secrets(inner, f"{path}[{index}]", depth)
 
 
 def _single(value: Any, path: str) -> str | float | int:

@@ -18,6 +18,8 @@ from flows.errors import UnknownName
 from flows.events import Event, subscribe
 from flows.gone import GoneGuard
 from flows.hands import Hands, Work
+from flows.home import homes
+from flows.job_type import JobType
 from flows.job_work import JobWork
 from flows.lease import LeaseKeeper
 from flows.mask import Mask
@@ -71,12 +73,15 @@ def process(
     """
     found = store.job(job_id).job
     worker, stop = this_worker(), stop or threading.Event()
-    lease = registry.queue(found.queue).lease
+    declared = _declared(registry, found.type)
+    lease = registry.queue(declared.queue_id).lease
     with ExitStack() as stack:
         stack.enter_context(using(store, registry))
         keeper = stack.enter_context(LeaseKeeper(store, lease=lease))
         crew, steps = (stack.enter_context(Crew(1, name=f"syncs-{name}")) for name in ("process", "step"))
-        witness = _Witness(_work_of(stack, store, registry, found.type, keeper, crew), say)
+        witness = _Witness(_work_of(stack, store, declared, keeper, crew), say)
+        # The declaration may have another queue, client or phases by now than when it was queued.
+        store.bring_home(homes([declared]), only=job_id)
         claimed = store.claim_one(job_id, worker=worker, lease=lease, force=force)
         if isinstance(claimed, Refused):
             return Processed(job_id, claimed.state, "", claimed.reason, refused=claimed.reason)
@@ -141,11 +146,14 @@ class _Witness:
         return Processed(job.id, self._settled.state, name, message, verdict.traceback, self._exchanges, seconds)
 
 
-def _work_of(stack: ExitStack, store: JobStore, registry: Registry, name: str, keeper: LeaseKeeper, crew: Crew) -> Work:
+def _declared(registry: Registry, name: str) -> Sync | JobType:
     try:
-        declared = registry.syncs[name] if name in registry.syncs else registry.job_type(name)
+        return registry.syncs[name] if name in registry.syncs else registry.job_type(name)
     except UnknownName as error:
         raise UnknownName(f"{error}; its jobs wait until a file declares it") from error
+
+
+def _work_of(stack: ExitStack, store: JobStore, declared: Sync | JobType, keeper: LeaseKeeper, crew: Crew) -> Work:
     settings = client_settings(declared.client)
     connections, mask = stack.enter_context(Connections(declared.client, settings)), Mask(settings)
     if isinstance(declared, Sync):

@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,8 @@ FOLDER = "syncs"
 
 _KINDS: Mapping[type[Any], str] = MappingProxyType({Client: "client", Sync: "sync", JobType: "job type", Queue: "queue"})
 _Declaration = Client | Sync | JobType | Queue
+#: A second thread would find files that the first one is half through importing, and take them for empty.
+_reading = threading.RLock()
 _USE = {"job type": "`syncs enqueue` queues a job of it, `syncs work` works it", "sync": "`syncs run` runs it"}
 
 
@@ -126,6 +129,11 @@ def load(paths: Sequence[str | Path] | None = None) -> Registry:
     Args:
         paths: files and folders to read in place of `syncs/`, `SYNCS_PATH` and the entry points.
     """
+    with _reading:
+        return _load(paths)
+
+
+def _load(paths: Sequence[str | Path] | None) -> Registry:
     found = _Collection()
     if paths is not None:
         found.take(read_paths(paths))

@@ -89,6 +89,7 @@ class Shift:
         self._batches = 0
         self._errors: list[BaseException] = []
         self._lock = threading.Lock()
+        self._over = threading.Event()
 
     def run(self) -> None:
         """Work.
@@ -97,6 +98,8 @@ class Shift:
             DatabaseLost: the database stayed away.
             Exception: an error of ours; what was in hand was put back as far as that went.
         """
+        if self._bounds.grace is not None:
+            threading.Thread(target=self._end_grace, args=(self._bounds.grace,), name="syncs-grace", daemon=True).start()
         try:
             while not self._is_at_its_end():
                 if not self._turn():
@@ -106,6 +109,7 @@ class Shift:
             raise
         finally:
             self._end()
+            self._over.set()
         if self._errors:
             raise self._errors[0]
 
@@ -173,17 +177,19 @@ class Shift:
 
     def _look(self) -> bool:
         """Claim, if there may be something; tell whether there was."""
-        if not self._dry or self._store.is_due(self._lanes):
+        # A claim that finds nothing may have to walk over all that is delayed, in a transaction that writes.
+        if self._dry and self._crew.free and not self._store.is_due(self._lanes):
+            self._crew.release()
+        else:
             self._dry = not self._claim()
+        if not self._dry:
+            # It looked for the jobs of dead workers on its way.
             self._looked_at = time.monotonic()
-            return not self._dry
-        # A claim that finds nothing may have to walk over all that is delayed, in a transaction that writes. But somebody has to
-        # look for the jobs of dead workers (E-03).
-        self._crew.release()
-        if time.monotonic() - self._looked_at >= POLL * (1 - JITTER):
+        elif time.monotonic() - self._looked_at >= POLL * (1 - JITTER):
+            # Somebody has to, also while all are idle (E-03).
             self._looked_at = time.monotonic()
             self._claimer.rescue()
-        return False
+        return not self._dry
 
     def _claim(self) -> bool:
         """Claim and begin what there is room for; tell whether there was any."""
@@ -285,6 +291,19 @@ class Shift:
             self._wakes.poke()
 
     # -- ending ----------------------------------------------------------------------------------------------------------------
+
+    def _end_grace(self, grace: float) -> None:
+        """Put back what is in hand when the grace after a stop is over.
+
+        In a thread of its own: the worker's may be waiting for SQLite's writer, which a job in hand holds.
+        """
+        while not self._stop.wait(0.2):
+            if self._over.is_set():
+                return
+        if not self._over.wait(grace) and not self._now.is_set():
+            log.warning("%d jobs are still in hand after %g s and go back", self._crew.in_hand, grace)
+            self._now.set()
+            self._wakes.poke()
 
     def _end(self) -> None:
         """Let the jobs in hand end; put them back where they were given no time for that, or have had it (M18)."""

@@ -1,5 +1,6 @@
 """From exception to outcome: the one place where it is decided, and the one broad `except` (law 10)."""
 
+import threading
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
@@ -36,7 +37,7 @@ def judge(error: Exception, *, policy: PausePolicy, retry_on: tuple[type[BaseExc
         retry_on: further exceptions worth another try (`Retry.on`).
         mask: takes the client's secrets out of messages and tracebacks.
     """
-    text = mask(_describe(error))
+    text = mask(str(error) if isinstance(error, ClientError) else describe(error))
     status = error.status if isinstance(error, ClientError) else None
     match error:
         case RateLimitedError():
@@ -52,24 +53,34 @@ def judge(error: Exception, *, policy: PausePolicy, retry_on: tuple[type[BaseExc
             return Verdict(Unchanged())
         case UnknownOutcomeError():
             again = isinstance(error, retry_on)
-            return Verdict(Failure(f"{UNKNOWN}: {text}", retry=again), _trace(error, mask), trouble=True, unknown=True)
+            return Verdict(Failure(f"{UNKNOWN}: {text}", retry=again), trace(error, mask), trouble=True, unknown=True)
         case TransientError() | ConnectionError() | TimeoutError():
-            return Verdict(Failure(text), _trace(error, mask), trouble=True)
+            return Verdict(Failure(text), trace(error, mask), trouble=True)
         case ClientError():
-            return Verdict(Failure(text, retry=isinstance(error, retry_on)), _trace(error, mask))
+            return Verdict(Failure(text, retry=isinstance(error, retry_on)), trace(error, mask))
         case _:
-            return Verdict(Failure(text, retry=isinstance(error, retry_on)), _trace(error, mask))
+            return Verdict(Failure(text, retry=isinstance(error, retry_on)), trace(error, mask))
 
 
 def attempt(work: Callable[[], T], judged: Callable[[Exception], Verdict]) -> T | Verdict:
-    """Run `work`; return its value, or the verdict on what it raised."""
+    """Run `work`; return its value, or the verdict on what it raised.
+
+    Also on what is no `Exception`, such as `asyncio.CancelledError` and the panics of extensions in Rust: the end of one job's
+    code is not the end of the worker. Signals come to the main thread; there, all but `SystemExit` goes on to the caller.
+
+    Raises:
+        BaseException: in the main thread, as Ctrl-C does.
+    """
     try:
         return work()
     except Exception as error:  # noqa: BLE001  # law 10: here, and nowhere else
         return judged(error)
     except SystemExit as error:
-        # The end of one entity's code is not the end of the run.
-        return judged(RuntimeError(f"the code called sys.exit({error.code!r})"))
+        return judged(_as_error(error, f"the code called sys.exit({error.code!r})"))
+    except BaseException as error:
+        if threading.current_thread() is threading.main_thread():
+            raise
+        return judged(_as_error(error, f"the code raised {describe(error)}"))
 
 
 def verdict_of(value: Any) -> Verdict:
@@ -90,13 +101,23 @@ def masked(verdict: Verdict, mask: Mask) -> Verdict:
             return verdict
 
 
-def _describe(error: Exception) -> str:
-    if isinstance(error, ClientError):
-        return str(error)
+def describe(error: BaseException) -> str:
+    """Return the class and the text of an exception. Secrets may be in it."""
     # It survives an exception whose own text cannot be had.
     _, colon, text = "".join(traceback.format_exception_only(error)).strip().partition(": ")
     return f"{type(error).__name__}: {text}" if colon else type(error).__name__
 
 
-def _trace(error: Exception, mask: Mask) -> str:
+def place(error: BaseException) -> str:
+    """Return the class of an exception and where it was raised, without its text: it may quote anybody's secret (law 9)."""
+    frames = traceback.extract_tb(error.__traceback__, limit=-12)
+    return "".join(f'  File "{one.filename}", line {one.lineno}, in {one.name}\n' for one in frames) + type(error).__name__
+
+
+def _as_error(error: BaseException, text: str) -> Exception:
+    return RuntimeError(text).with_traceback(error.__traceback__)
+
+
+def trace(error: Exception, mask: Mask) -> str:
+    """Return the end of an exception's traceback, with those of its causes."""
     return mask("".join(traceback.format_exception(error, limit=-12)))[-8000:]

@@ -12,9 +12,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from flows.bounds import Bounds
 from flows.claimer import Claimer
 from flows.crew import Crew
-from flows.duty import duty, works
+from flows.duty import Duty, duty, works
 from flows.enqueue import using
 from flows.hands import Hands, Work
+from flows.job_work import tell_poisoned
 from flows.lease import LeaseKeeper
 from flows.maintain import tidy
 from flows.patience import ONE_SHOT, Patience
@@ -98,6 +99,7 @@ def work(
     patience = Patience(ONE_SHOT if until_empty else None, stop=stop, now=now)
     with ExitStack() as stack:
         stack.enter_context(using(store, registry))
+        patience(lambda: store.bring_home(chosen.homes))
         for queue in chosen.queues.values():
             patience(lambda queue=queue: store.serve(queue, declared=queue.id in chosen.declared))  # type: ignore[misc]
         wakes = stack.enter_context(Wakes(store.db))
@@ -106,8 +108,8 @@ def work(
         steps = stack.enter_context(Crew(chosen.threads, name="syncs-step"))
         halt = threading.Event()
 
-        def goes_on(_: Job) -> bool:
-            return not (halt.is_set() or stop.is_set() or now.is_set())
+        def goes_on(job: Job) -> bool:
+            return not (halt.is_set() or stop.is_set() or now.is_set() or job.lane.client in hands.health.paused)
 
         made = works(stack, store, chosen, is_lost=keeper.is_lost, goes_on=goes_on, restart=crew.restart)
         hands = Hands(
@@ -116,27 +118,32 @@ def work(
         )  # fmt: skip
         lanes = [lane for lane in chosen.lanes if lane.type in made]
         claimer = Claimer(
-            store, lanes, worker=hands.worker, lease=chosen.lease, on_poison=lambda one: _poisoned(one, made, progress)
+            store, lanes, worker=hands.worker, lease=chosen.lease, on_poison=lambda one: _poisoned(one, made, registry, progress)
         )
         Shift(
             store, chosen, lanes, hands, crew, claimer, wakes, bounds, patience, stop=stop, now=now,
-            tidy=lambda: _tidy(store, halt),
+            tidy=lambda: _tidy(store, chosen, halt),
         ).run()  # fmt: skip
     return WorkResult(
         hands.finished, progress.succeeded + progress.unchanged + progress.gone, progress.failed, time.monotonic() - started
     )
 
 
-def _poisoned(one: Poisoned, works: Mapping[str, Work], progress: Progress) -> None:
+def _poisoned(one: Poisoned, works: Mapping[str, Work], registry: Registry, progress: Progress) -> None:
     progress.fail(one.key or f"job {one.id}", one.message)
     told = getattr(works.get(one.type), "poisoned", None)
     if told is not None:
         told(one)
+    else:
+        # Rescued from a queue of ours, of a type that this worker does not serve.
+        tell_poisoned(one, registry.job_types.get(one.type))
 
 
-def _tidy(store: JobStore, halt: threading.Event) -> None:
+def _tidy(store: JobStore, chosen: Duty, halt: threading.Event) -> None:
     try:
         tidy(store, stop=halt.is_set)
+        # What was in the hands of a dead worker goes back to where that one had claimed it.
+        store.bring_home(chosen.homes)
     except (SQLAlchemyError, JobsError) as error:
         # Whoever is next does it.
         log.warning("not tidied: %s", type(error).__name__)

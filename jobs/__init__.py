@@ -6,6 +6,7 @@ Importing this package is light: the store, which brings SQLAlchemy, comes with 
 from typing import TYPE_CHECKING, Any
 
 from jobs.errors import (
+    DatabaseBusy,
     DatabaseUnavailable,
     DatabaseUrlError,
     DuplicateJob,
@@ -37,6 +38,7 @@ _LAZY = {"Database": "jobs.database", "Enqueued": "jobs.duplicate", "JobStore": 
 
 __all__ = [
     "Database",
+    "DatabaseBusy",
     "DatabaseUnavailable",
     "DatabaseUrlError",
     "DuplicateJob",

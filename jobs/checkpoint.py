@@ -119,12 +119,15 @@ class Checkpoints:
         if unit is not None and unit.is_open:
             unit.commit(work)
         else:
-            self._write(work)
+            self._write(work, unit)
 
     @again
-    def _write(self, work: Any) -> None:
+    def _write(self, work: Any, unit: UnitOfWork | None) -> None:
         with self._db.write() as connection:
             work(connection)
+            if unit is not None:
+                # Here, too: SQLite's writer, or the row, may have been long in coming, and the job was given up meanwhile.
+                unit.check()
 
 
 def _fence(claimed: Job) -> dict[str, int]:

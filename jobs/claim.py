@@ -98,7 +98,7 @@ class Claims:
             return jobs
         queues = sorted({lane.queue for lane in lanes})
         due, ageing = self._due(queues, self._looked_at), self._due_for_ageing(queues, suspects)
-        with self._db.write() as connection:
+        with self._db.write(prepared=True) as connection:
             for queue in due:
                 self._limits[queue] = self._budgets.look(connection, queue)
             limits = self._lock(connection, queues)

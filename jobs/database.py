@@ -1,6 +1,5 @@
 """The connection to SQLite or PostgreSQL: URL, pragmas, transactions. Knows no table."""
 
-import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from jobs import clock as clocks
 from jobs.clock import Clock
 from jobs.errors import DatabaseUnavailable, DatabaseUrlError
 from jobs.fingerprint import decode, encode
+from jobs.waiting import Turn
 from jobs.writer import Writer
 
 BUSY_TIMEOUT = 15.0
@@ -133,7 +133,7 @@ class Database:
             yield connection
 
     @property
-    def turn(self) -> threading.Lock:
+    def turn(self) -> Turn:
         """The process's turn to write, which SQLite's writers take; for transactions that outlive a call (`jobs.held`)."""
         return self._writer.turn
 

@@ -30,7 +30,7 @@ from jobs.errors import JobsError, PayloadError
 from jobs.fingerprint import decode
 from jobs.job import Lane
 from jobs.models import job
-from jobs.payload import payload_text
+from jobs.payload import is_same, payload_text
 from jobs.prepared import Prepared
 from jobs.rows import Rows
 from jobs.settle import QUEUED
@@ -126,7 +126,9 @@ class Enqueues:
                 payload=payload, priority=rows.priority, serial_key=rows.serial_key,
                 available_at=func.coalesce(rows.at, rows.later, job.c.available_at),
                 # What an earlier attempt reached and noted, it did with the old payload.
-                phase=rows.phase, checkpoint=None,
+                phase=rows.phase, checkpoint=None, retries=0,
+                # What killed its workers may do so again as long as it is the same.
+                rescues=case((is_same(job.c.payload, rows.payload, self._db.dialect), job.c.rescues), else_=0),
             )
         )  # fmt: skip
         if not self._postgres:

@@ -4,6 +4,7 @@ JobsError
 ├── DatabaseUrlError      the URL cannot work: correct SYNCS_DATABASE_URL
 ├── DatabaseUnavailable   the database does not answer: start it, or wait
 │   └── DatabaseLost      it went away under work that had begun: exit code 1, not 2
+├── DatabaseBusy          another one holds SQLite's writer: end it, or try again; exit code 1
 ├── SchemaError           tables and code do not fit
 │   ├── SchemaMissing     no tables yet: `syncs setup`
 │   ├── SchemaOutdated    tables older than the code: `syncs db upgrade`
@@ -37,6 +38,10 @@ class DatabaseUnavailable(JobsError):
 
 class DatabaseLost(DatabaseUnavailable):
     """The database went away under work that had begun; what was committed stands."""
+
+
+class DatabaseBusy(JobsError):
+    """Another process, or another job, kept SQLite's one writer longer than anybody waits for it."""
 
 
 class SchemaError(JobsError):

@@ -12,6 +12,7 @@ from jobs.clock import UTCDateTime
 from jobs.database import Database
 from jobs.job import Lane
 from jobs.models import job
+from jobs.prepared import Prepared
 from jobs.ready import ORDER, LaneColumns, is_due, is_free
 from jobs.rows import Rows
 from jobs.settle import QUEUED
@@ -38,8 +39,8 @@ class Heads:
     def __init__(self, db: Database) -> None:
         columns = {"n": "int", "queue": "text", "client": "text", "type": "text", "phase": "text", "at_most": "int"}
         self._lanes = Rows(db, columns, name="lane")
-        self._firsts = {suspects: self._first_statement(db, suspects) for suspects in (False, True)}
-        self._levels = self._level_statement(db)
+        self._firsts = {suspects: Prepared(self._first_statement(db, suspects)) for suspects in (False, True)}
+        self._levels = Prepared(self._level_statement(db))
 
     def _first_statement(self, db: Database, suspects: bool) -> Any:
         lanes = self._lanes
@@ -102,12 +103,12 @@ class Heads:
 
     def firsts(self, connection: Connection, lanes: Sequence[Lane], *, suspects: bool, at_most: int = HIGHEST) -> dict[Lane, int]:
         """Return the priority of the first due job of each lane, below a bound; lanes without one, or paused, are missing."""
-        rows = connection.execute(self._firsts[suspects], self._bind(lanes, at_most)).all()
+        rows = self._firsts[suspects].rows(connection, self._bind(lanes, at_most))
         return {lanes[n]: priority for n, priority in rows if priority is not None}
 
     def levels(self, connection: Connection, lanes: Sequence[Lane]) -> list[Level]:
         """Return each priority that has a due job in a lane, and since when it has."""
-        rows = connection.execute(self._levels, self._bind(lanes)).all()
+        rows = self._levels.rows(connection, self._bind(lanes))
         return [Level(lanes[n], priority, _seconds(since, now)) for n, priority, since, now in rows if since is not None]
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import threading
 import time
 from typing import Any
@@ -9,13 +10,24 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
+from jobs.busy import busy
 from jobs.database import Database
 from jobs.errors import LostLease
+from jobs.waiting import waiting
 
 log = logging.getLogger("jobs.held")
 
 LONG = 5.0
 """Seconds. SQLite has one writer: whoever holds it longer than this keeps every other job and every lease waiting."""
+
+AGAIN = 30.0
+"""Seconds between two complaints about one that is held on and on."""
+
+LOOK = 1.0
+"""Seconds between two looks at who holds it."""
+
+_IDLE = 60
+"""Looks in a row with nothing to see, after which nobody looks any more."""
 
 _PATIENCE = 1.0
 """Seconds that a statement of a hanging thread gets before it is interrupted."""
@@ -33,6 +45,7 @@ class Held:
 
     Raises:
         DatabaseUnavailable: no connection could be had.
+        DatabaseBusy: another process keeps SQLite's writer.
     """
 
     def __init__(self, db: Database, owner: str) -> None:
@@ -45,17 +58,36 @@ class Held:
         if self._has_turn:
             db.turn.acquire()
         self._since = time.monotonic()
+        self._complain_at = self._since + LONG
         try:
             self.connection: Connection = db.connect()
             try:
-                self.connection.begin()
-            except BaseException:
+                with waiting():  # for another process, on SQLite
+                    self.connection.begin()
+            except BaseException as error:
                 self.connection.close()
+                if (found := busy(error)) is not error:
+                    raise found from error
                 raise
         except BaseException:
             self._leave()
             raise
         self._raw: Any = self.connection.connection.driver_connection
+        if self._has_turn:
+            _watch.add(self)
+
+    def complain(self) -> None:
+        """Say who holds the writer, if that has been long enough; called while it does."""
+        now = time.monotonic()
+        if now < self._complain_at:
+            return
+        self._complain_at = now + AGAIN
+        log.warning(
+            "%s has held SQLite's one writer for %.0f s, and everybody waits; if it hangs, SIGTERM twice to process %d frees it",
+            self._owner,
+            now - self._since,
+            os.getpid(),
+        )
 
     def commit(self) -> None:
         """Commit.
@@ -106,6 +138,7 @@ class Held:
         if not self._has_turn:
             return
         self._has_turn = False
+        _watch.drop(self)
         self._db.turn.release()
         seconds = time.monotonic() - self._since
         if seconds > LONG:
@@ -114,6 +147,44 @@ class Held:
                 self._owner,
                 seconds,
             )
+
+
+class _Watch:
+    """Looks at who holds a writer; strictly private. One thread for all: a timer would start one for each job."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held: set[Held] = set()
+        self._thread: threading.Thread | None = None
+
+    def add(self, held: Held) -> None:
+        """Watch it."""
+        with self._lock:
+            self._held.add(held)
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._look, name="jobs-held", daemon=True)
+                self._thread.start()
+
+    def drop(self, held: Held) -> None:
+        """Watch it no longer."""
+        with self._lock:
+            self._held.discard(held)
+
+    def _look(self) -> None:
+        idle = 0
+        while True:
+            time.sleep(LOOK)
+            with self._lock:
+                held = list(self._held)
+                idle = 0 if held else idle + 1
+                if idle > _IDLE:
+                    self._thread = None
+                    return
+            for one in held:
+                one.complain()
+
+
+_watch = _Watch()
 
 
 def _kill_sqlite(raw: Any) -> None:

@@ -9,6 +9,7 @@ from jobs.contention import again
 from jobs.database import Database
 from jobs.job import Job, Move
 from jobs.models import QUEUED, job
+from jobs.prepared import Prepared
 from jobs.rows import Rows
 from jobs.settle import Settlement, held
 
@@ -20,7 +21,7 @@ class Leases:
         self._db = db
         self._settlement = settlement
         self._renewed = renewed = Rows(db, {"id": "id", "claim_no": "int"})
-        self._renew = self._renew_statement(renewed)
+        self._renew = Prepared(self._renew_statement(renewed))
 
     def _renew_statement(self, claims: Rows) -> Any:
         extend = update(job).values(lease_until=self._db.from_now("lease"))
@@ -47,8 +48,8 @@ class Leases:
         if not claims:
             return set()
         with self._db.write(single=True) as connection:
-            found = connection.execute(self._renew, {**self._renewed.bind(sorted(claims)), "lease": lease})
-            return set(found.scalars())
+            found = self._renew.rows(connection, {**self._renewed.bind(sorted(claims)), "lease": lease})
+        return {row[0] for row in found}
 
     @again
     def release(self, jobs: Sequence[Job], *, reason: str) -> int:
@@ -58,5 +59,5 @@ class Leases:
             How many were still held.
         """
         moves = [Move(one.id, one.claim_no, one.fingerprint, QUEUED, "released", reason, phase=one.lane.phase) for one in jobs]
-        with self._db.write() as connection:
+        with self._db.write(prepared=True) as connection:
             return len(self._settlement.settle(connection, moves))

@@ -24,7 +24,7 @@ from jobs.contention import again
 from jobs.database import Database
 from jobs.errors import JobsError, LockHeld, LockLost
 from jobs.models import lock
-from jobs.session import joined
+from jobs.session import present
 from jobs.transition import bounded
 from jobs.worker import is_gone, this_worker
 
@@ -141,7 +141,7 @@ class Locks:
         def end() -> None:
             ended.set()
             # In a job that writes on SQLite it waits for this very thread; it ends by itself then.
-            keeper.join(None if joined(self._db) is None else 0)
+            keeper.join(None if present(self._db) is None else 0)
 
         try:
             yield held
@@ -152,6 +152,8 @@ class Locks:
             raise
         end()
         if not self.release(name, owner=owner, token=held.token):
+            # Taken again after a rollback, with somebody else in between: it must not stay ours.
+            self._try(lambda: self.release(name, owner=owner), name)
             raise LockLost(f"the lock {name!r} went to somebody else, or was broken, while it was held here")
 
     def _keep(self, held: Lock, lease: float, ended: threading.Event) -> None:
@@ -210,7 +212,7 @@ class Locks:
             if not is_gone(holder.owner.partition("/")[0]):
                 return None
             broken = holder.token
-        with self._write() as connection:
+        with self._write(name, lambda: self._attempt(name, owner, lease) is not None) as connection:
             found = connection.execute(self._take, {**values, "lease": bounded(lease), "b_broken": broken})
             return found.scalar_one_or_none()
 
@@ -218,7 +220,7 @@ class Locks:
     def extend(self, name: str, *, owner: str, lease: float = LEASE) -> bool:
         """Extend one's own lock to so many seconds from now; `False` if it was broken or is another's (LK-02)."""
         values = {"b_name": stored(name), "b_owner": owner, "lease": bounded(lease)}
-        with self._write() as connection:
+        with self._write(name, lambda: self.extend(name, owner=owner, lease=lease)) as connection:
             return connection.execute(self._extend, values).rowcount > 0
 
     @again
@@ -229,7 +231,7 @@ class Locks:
             Whether it was still one's own.
         """
         statement = self._release if token is None else self._release.where(lock.c.token == token)
-        with self._write() as connection:
+        with self._write(name, lambda: self.release(name, owner=owner, token=token)) as connection:
             return connection.execute(statement, {"b_name": stored(name), "b_owner": owner}).rowcount > 0
 
     @again
@@ -239,15 +241,23 @@ class Locks:
         Returns:
             Whether anybody had it.
         """
-        with self._write() as connection:
+        with self._write(name, lambda: self.take_away(name)) as connection:
             return connection.execute(self._break, {"b_name": stored(name)}).rowcount > 0
 
     @contextmanager
-    def _write(self) -> Iterator[Connection]:
-        """Open a transaction; inside a job that writes on SQLite, its own: nobody else can write before it ends."""
-        session = joined(self._db)
-        if session is not None:
-            yield session.connection()
+    def _write(self, name: str, redo: Callable[[], bool]) -> Iterator[Connection]:
+        """Open a transaction; inside a job that writes on SQLite, its own: nobody else can write before it ends.
+
+        Where the job is rolled back, the lock is not: `redo` does what was done to it once more.
+        """
+        unit = present(self._db)
+        if unit is not None:
+            try:
+                connection = unit.connection()
+            finally:
+                # A job that was given up has no connection any more, and its locks are to be released all the same.
+                unit.if_undone(lambda: self._try(redo, name))
+            yield connection
             return
         with self._db.write(single=True) as connection:
             yield connection

@@ -3,6 +3,8 @@
 import math
 from typing import Any
 
+from sqlalchemy import ColumnElement, Text, type_coerce
+
 from jobs.errors import PayloadError
 from jobs.fingerprint import encode
 
@@ -30,6 +32,13 @@ def payload_text(payload: Any) -> str:
     if isinstance(payload, int | float) and not isinstance(payload, bool) and not _survives(payload):
         raise PayloadError(f'is the number {payload!r}, which SQLite would round; put it into an object: {{"value": …}}')
     return document.decode()
+
+
+def is_same(one: ColumnElement[Any], other: ColumnElement[Any], dialect: str) -> ColumnElement[bool]:
+    """Compare two stored payloads by their text: PostgreSQL has no equality for JSON, and its JSONB refuses an escaped NUL."""
+    if dialect == "postgresql":
+        return one.cast(Text).is_not_distinct_from(other.cast(Text))
+    return type_coerce(one, Text).is_not_distinct_from(type_coerce(other, Text))
 
 
 def _is_finite(value: Any) -> bool:

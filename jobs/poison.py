@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, select, true, update
+from sqlalchemy import Connection, and_, select, true, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from jobs.database import Database
 from jobs.models import FAILURE, job, record
+from jobs.payload import is_same
 from jobs.rows import Rows
 from jobs.settle import QUEUED
 
@@ -37,11 +38,25 @@ class Poisons:
     """The ledger's memory of poison, of one database."""
 
     def __init__(self, db: Database) -> None:
-        self._twins = twins = Rows(db, {"queue": "text", "fingerprint": "text", "message": "text"})
+        self._ended = Rows(db, {"id": "id"})
+        old = job.alias("old")
+        is_twin = and_(
+            old.c.id == self._ended.id,
+            job.c.state == QUEUED,
+            job.c.queue == old.c.queue,
+            job.c.fingerprint == old.c.fingerprint,
+        )
         self._end = (
             update(job)
-            .where(job.c.state == QUEUED, job.c.queue == twins.queue, job.c.fingerprint == twins.fingerprint)
-            .values(state=FAILURE, message=twins.message, finished_at=db.now)
+            .where(is_twin, job.c.key == old.c.key)
+            .values(state=FAILURE, message=old.c.message, finished_at=db.now)
+            .returning(*(job.c[name] for name in Poisoned._fields))
+        )
+        # Another job may share an identity that was chosen, and not what kills.
+        self._suspect = (
+            update(job)
+            .where(is_twin, is_same(job.c.payload, old.c.payload, db.dialect), job.c.rescues < old.c.rescues)
+            .values(rescues=old.c.rescues)
         )
         self._noted = noted = Rows(db, {"sync": "text", "key": "text", "version": "text", "generation": "int", "error": "text"})
         make = postgresql.insert(record) if db.dialect == "postgresql" else sqlite.insert(record)
@@ -55,13 +70,20 @@ class Poisons:
         names = ("last_error", "last_error_at", "is_poison", "poison_version")
         self._note = statement.on_conflict_do_update(index_elements=["sync", "key"], set_={name: new[name] for name in names})
 
-    def end(self, connection: Connection, poisoned: Sequence[Poisoned]) -> None:
-        """End the queued twins of poisonous jobs, whose content is the same, and note the entities in the ledger."""
-        twins = {(one.queue, one.fingerprint, one.message) for one in poisoned if one.fingerprint is not None}
-        if twins:
-            connection.execute(self._end, self._twins.bind(sorted(twins)))
+    def end(self, connection: Connection, poisoned: Sequence[Poisoned]) -> list[Poisoned]:
+        """End the queued twins of poisonous entities, and note these in the ledger; other twins of one payload become suspects.
+
+        Returns:
+            The twins that ended.
+        """
+        twins: list[Poisoned] = []
+        ids = sorted((one.id,) for one in poisoned if one.fingerprint is not None)
+        if ids:
+            twins = [Poisoned(*row) for row in connection.execute(self._end, self._ended.bind(ids))]
+            connection.execute(self._suspect, self._ended.bind(ids))
         # One row for each entity, in one order for everybody: the keys are unique, so the sort looks no further.
         entities = {(one.type, one.key): one for one in poisoned if one.key is not None}
         if entities:
             rows = [(one.type, one.key or "", one.version, one.generation or 0, one.message) for one in entities.values()]
             connection.execute(self._note, self._noted.bind(sorted(rows)))
+        return sorted(twins, key=lambda one: one.id)

@@ -8,8 +8,10 @@ from collections.abc import Callable, Mapping
 from operator import itemgetter
 from typing import Any, NoReturn, TypeAlias
 
-from sqlalchemy import Connection, Delete, Insert, Select, Update
+from sqlalchemy import JSON, Connection, Delete, Dialect, Insert, Select, Update
 from sqlalchemy.types import TypeEngine
+
+from jobs.fingerprint import decode
 
 _Process: TypeAlias = Callable[[Any], Any]
 
@@ -70,9 +72,9 @@ class Prepared:
         for name, encode in self._encoders:
             values[name] = encode(values[name])
         values = self._arrange(values)
-        listeners = connection.engine.dispatch.before_cursor_execute
-        if listeners:
-            for listener in listeners:
+        heard = connection.engine.dispatch.before_cursor_execute
+        if heard.listeners:
+            for listener in heard:
                 sql, values = listener(connection, None, sql, values, None, False)
         # `connection.connection.driver_connection` takes four calls; it opens the connection again where it broke.
         fairy: Any = connection._dbapi_connection or connection.connection
@@ -80,9 +82,9 @@ class Prepared:
 
     def _decode(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
         values = list(row)
-        for index, decode in self._decoders:
+        for index, decoder in self._decoders:
             if values[index] is not None:
-                values[index] = decode(values[index])
+                values[index] = decoder(values[index])
         return tuple(values)
 
     def _compile(self, connection: Connection) -> str:
@@ -105,9 +107,9 @@ class Prepared:
             self._arrange = _in_order(names)
         self._defaults, self._encoders = defaults, list(encoders.items())
         self._decoders = [
-            (index, decode)
+            (index, decoder)
             for index, column in enumerate(self._statement.exported_columns)
-            if (decode := _decoder(column.type, connection)) is not None
+            if (decoder := _decoder(column.type, dialect)) is not None
         ]
         # Last, because another thread takes this for the sign that all is there.
         self._sql = str(compiled)
@@ -120,8 +122,9 @@ def _in_order(names: list[str]) -> _Process:
     return lambda values: tuple(values[name] for name in names)
 
 
-def _decoder(type_: TypeEngine[Any], connection: Connection) -> _Process | None:
-    dialect = connection.dialect
+def _decoder(type_: TypeEngine[Any], dialect: Dialect) -> _Process | None:
+    if isinstance(type_, JSON) and dialect.name == "sqlite":
+        return decode  # which `jobs.database` gives to SQLAlchemy, and that would call through two more functions
     return type_.dialect_impl(dialect).result_processor(dialect, None)
 
 

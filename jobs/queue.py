@@ -1,6 +1,21 @@
 """The declaration of a queue. Knows no row and no worker."""
 
+import math
 from dataclasses import dataclass
+from typing import Any
+
+
+def _must(who: str, field: str, what: str, value: Any, is_right: bool) -> None:
+    if not is_right:
+        raise ValueError(f"{who} needs {field} {what}, got {value!r}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_count(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,8 +26,9 @@ class Rate:
     per_seconds: float
 
     def __post_init__(self) -> None:
-        if self.n < 1 or self.per_seconds <= 0:
-            raise ValueError(f"a rate needs n >= 1 and per_seconds > 0, got {self.n} per {self.per_seconds}")
+        _must("a rate", "n", ">= 1, a whole number", self.n, _is_count(self.n, 1))
+        time = self.per_seconds
+        _must("a rate", "per_seconds", "> 0, a finite number", time, _is_number(time) and time > 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +38,14 @@ class KeepPolicy:
     success_days: float | None = 7
     failure_days: float | None = 30
     max_items: int | None = None
+
+    def __post_init__(self) -> None:
+        for field in ("success_days", "failure_days"):
+            days = getattr(self, field)
+            is_right = days is None or (_is_number(days) and days >= 0)
+            _must("a keep policy", field, ">= 0, a finite number, or None", days, is_right)
+        most = self.max_items
+        _must("a keep policy", "max_items", ">= 0, a whole number, or None", most, most is None or _is_count(most, 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +60,9 @@ class Queue:
         time_limit: seconds after which a worker takes no further job; 0 means none.
         keep: retention of finished jobs.
         rate: starts per time, over all workers; a start is a claim, a retry's too.
+
+    Raises:
+        ValueError: a field is not of its type, or out of its range.
     """
 
     id: str
@@ -46,7 +73,11 @@ class Queue:
     rate: Rate | None = None
 
     def __post_init__(self) -> None:
-        if not self.id:
-            raise ValueError("a queue needs an id")
-        if self.lease <= 0 or self.concurrency < 1 or self.time_limit < 0:
-            raise ValueError(f"queue {self.id!r} needs lease > 0, concurrency >= 1 and time_limit >= 0")
+        if not isinstance(self.id, str) or not self.id:
+            raise ValueError(f"a queue needs an id, a text, got {self.id!r}")
+        name = f"queue {self.id!r}"
+        _must(name, "lease", "> 0, a finite number", self.lease, _is_number(self.lease) and self.lease > 0)
+        _must(name, "concurrency", ">= 1, a whole number", self.concurrency, _is_count(self.concurrency, 1))
+        _must(name, "time_limit", ">= 0, a finite number", self.time_limit, _is_number(self.time_limit) and self.time_limit >= 0)
+        _must(name, "keep", "as a KeepPolicy", self.keep, isinstance(self.keep, KeepPolicy))
+        _must(name, "rate", "as a Rate, or None", self.rate, self.rate is None or isinstance(self.rate, Rate))

@@ -10,6 +10,7 @@ from jobs.contention import again
 from jobs.database import Database
 from jobs.job import Move
 from jobs.models import FAILURE, SUPERSEDED, job
+from jobs.payload import is_same
 from jobs.poison import Poisoned, Poisons
 from jobs.rows import Rows
 from jobs.settle import PROCESSING, Settlement
@@ -59,11 +60,15 @@ class Rescues:
         )
 
     def _inherit_statement(self) -> Any:
-        """Hand a rescued job's count on to the twin that it gave way to: else poison that is listed again would never end."""
+        """Hand a rescued job's count on to the twin that it gave way to: else poison that is listed again would never end.
+
+        Only where the content is the same: that of a sync's job is its entity, that of any other its payload.
+        """
         old = job.alias("old")
+        same = or_(job.c.key == old.c.key, is_same(job.c.payload, old.c.payload, self._db.dialect))
         return (
             update(job)
-            .where(old.c.id == self._gave_way.id, job.c.id == old.c.superseded_by, job.c.rescues < old.c.rescues)
+            .where(old.c.id == self._gave_way.id, job.c.id == old.c.superseded_by, job.c.rescues < old.c.rescues, same)
             .values(rescues=old.c.rescues)
         )
 
@@ -114,7 +119,7 @@ class Rescues:
                 if move.state == FAILURE and row.id in states
             ]
             if ended:
-                self._poisons.end(connection, ended)
+                ended += self._poisons.end(connection, ended)
             poisoned += ended
         return count, poisoned
 

@@ -73,6 +73,7 @@ class UnitOfWork:
         self._held: Held | None = None
         self._abandoned = False
         self._lock = threading.Lock()
+        self._undone: list[Callable[[], object]] = []
 
     @property
     def session(self) -> JobSession:
@@ -122,6 +123,7 @@ class UnitOfWork:
         if not held.connection.in_transaction():
             # `with session.begin():` rolled back behind our back.
             held.connection.begin()
+            self._do_again()
         return held.connection
 
     def check(self) -> None:
@@ -164,7 +166,21 @@ class UnitOfWork:
         except BaseException:
             self.discard()
             raise
+        self._undone.clear()
         return made
+
+    def if_undone(self, work: Callable[[], object]) -> None:
+        """Have this done again, outside, where the transaction is rolled back: it was in there only because of the one writer.
+
+        Args:
+            work: may be done more than once; raises nothing.
+        """
+        self._undone.append(work)
+
+    def _do_again(self) -> None:
+        undone, self._undone = self._undone, []
+        for work in undone:
+            work()
 
     def discard(self) -> None:
         """Roll back everything since the last commit, and forget the session's objects."""
@@ -178,6 +194,7 @@ class UnitOfWork:
             held, self._held = self._held, None
         if held is not None:
             held.rollback()
+        self._do_again()
 
     def abandon(self) -> None:
         """Roll back from another thread and refuse everything from now on: the job's own thread hangs."""
@@ -207,8 +224,14 @@ def joined(db: Database) -> Session | None:
     Args:
         db: where the write is to go.
     """
+    unit = present(db)
+    return None if unit is None else unit.session
+
+
+def present(db: Database) -> UnitOfWork | None:
+    """Return the unit of work of that session."""
     unit = _current.get()
-    return unit.session if unit is not None and unit.writes_sqlite and unit.db.url == db.url else None
+    return unit if unit is not None and unit.writes_sqlite and unit.db.url == db.url else None
 
 
 def _without_conflict(connection: Connection, work: Callable[[Connection], T]) -> T:

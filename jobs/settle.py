@@ -15,6 +15,7 @@ from sqlalchemy import (
     func,
     insert,
     literal_column,
+    null,
     select,
     update,
 )
@@ -64,22 +65,22 @@ class Settlement:
         # SQLite has no data-modifying CTE; there a second statement writes them.
         self._in_one = db.dialect == "postgresql"
         self._ended, self._returned = Rows(db, _ENDED), Rows(db, _RETURNED)
-        self._end = self._moving(self._ending(self._ended), self._ended)
+        self._end = self._moving(self._ending(self._ended, bindparam("b_attempts")), self._ended)
         self._back = self._moving(self._giving_back(self._returned), self._returned)
         self._tries = tries = Rows(db, {"id": "id", "claim_no": "int", **_TRIED})
         self._try = self._trying(tries, tries.table.join(job, job.c.id == tries.id))
         # The commonest batch is one job that ends. For that one SQLite needs no JSON and no RETURNING: 12 µs in place of 37.
-        self._one = one = One(db, _ENDED)
-        self._end_one = Prepared(self._ending(one))
+        self._one = one = One(db, {**_ENDED, "attempts": "int"})
+        self._end_one = Prepared(self._ending(one, one.attempts))
         self._try_one = self._trying(one, job, job.c.id == one.id)
 
-    def _ending(self, ended: Rows | One) -> Update:
+    def _ending(self, ended: Rows | One, attempts: ColumnElement[int]) -> Update:
         return (
             update(job)
             .where(held(ended))
             .values(
-                state=ended.state, message=ended.message, finished_at=self._now, lease_until=None,
-                attempts=job.c.attempts + bindparam("b_attempts"), rescues=job.c.rescues + ended.rescues,
+                state=ended.state, message=ended.message, finished_at=self._now, lease_until=null(),
+                attempts=job.c.attempts + attempts, rescues=job.c.rescues + ended.rescues,
             )
         )  # fmt: skip
 
@@ -102,7 +103,7 @@ class Settlement:
                 message=back.message,
                 available_at=func.coalesce(back.until, back.delay),
                 finished_at=case((twin.is_not(None), self._now), else_=None),
-                lease_until=None,
+                lease_until=null(),
                 phase=func.coalesce(back.to_phase, job.c.phase),
                 # A phase begins without the notes of the one before.
                 checkpoint=case((back.to_phase.is_(None), job.c.checkpoint), else_=None),
@@ -177,7 +178,7 @@ class Settlement:
         return states
 
     def _settle_one(self, connection: Connection, move: Move) -> dict[int, str]:
-        values = {**self._one.bind(_end_row(move)), "b_attempts": move.attempts}
+        values = self._one.bind((*_end_row(move), move.attempts))
         if not self._end_one.count(connection, values):
             return {}
         self._try_one.count(connection, values)

@@ -32,7 +32,9 @@ from jobs.served import Served
 from jobs.session import UnitOfWork
 from jobs.settle import Settlement
 from jobs.single import Singles
+from jobs.stray import Home, Strays
 from jobs.sweep import Delete, Missing, SweepResult, Sweeps
+from jobs.vacuum import Vacuum
 from jobs.validator import Validators
 from jobs.view import JobDetail, JobView, LaneView, QueueView, Views
 
@@ -67,11 +69,13 @@ class JobStore:
         self._sweeps = Sweeps(db)
         self._requeues = Requeues(db)
         self._validators = Validators(db)
+        self._strays = Strays(db)
         self._pauses = Pauses(db)
         self._views = Views(db)
         #: What people do to jobs: retry, release, cancel, delete.
         self.commands = Commands(db, settlement)
         self._retention = Retention(db)
+        self._vacuum = Vacuum(db)
         #: Named locks, also those that outlive a process.
         self.locks = Locks(db)
 
@@ -88,6 +92,10 @@ class JobStore:
         """Note that a worker serves this queue, see `Served.serve`."""
         self._served.serve(queue, declared=declared)
         self._claims.forget(queue.id)
+
+    def bring_home(self, homes: Iterable[Home], *, only: int | None = None) -> int:
+        """Move queued jobs to where their types are declared now, see `Strays.bring_home`."""
+        return self._strays.bring_home(homes, only=only)
 
     def wait_hint(self, queues: Iterable[str]) -> float | None:
         """Say when a queue that has used up its rate may start something again, see `Budgets.wait_hint`."""
@@ -117,7 +125,9 @@ class JobStore:
         on_poison: OnPoison | None = None,
     ) -> list[Job]:  # fmt: skip
         """Take up to `n` due jobs, see `Claims.claim`."""
-        return self._claims.claim(lanes, n, worker=worker, lease=lease, suspects=suspects, on_poison=on_poison)
+        jobs = self._claims.claim(lanes, n, worker=worker, lease=lease, suspects=suspects, on_poison=on_poison)
+        self._vacuum.claimed(len(jobs))
+        return jobs
 
     def finish(self, dones: Sequence[Done]) -> list[Settled]:
         """Finish worked jobs in one fenced transaction, see `Finishes.finish`."""
@@ -293,4 +303,5 @@ class JobStore:
 
     def close(self) -> None:
         """Close the database's connections."""
+        self._vacuum.close()
         self.db.close()

@@ -8,7 +8,7 @@ right for every lane. Where jobs with serial keys wait, a long row of them may b
 
 from typing import Any, NamedTuple
 
-from sqlalchemy import Boolean, ColumnElement, Connection, bindparam, exists, literal_column, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Integer, bindparam, exists, literal_column, or_, select, update
 
 from jobs.database import Database
 from jobs.heads import HIGHEST, LOWEST
@@ -56,8 +56,8 @@ class Takes:
             *BOUND.fits(),
             *is_due(self._db, suspects=suspects),
             is_free(self._db, BOUND.client),
-            # A process that has not heard of new limits yet takes nothing.
-            or_(bindparam("has_budget", type_=Boolean), ~has_limits),
+            # A process that has not heard of new limits yet takes nothing. A number, for a Boolean is checked each time.
+            or_(bindparam("has_budget", type_=Integer) == 1, ~has_limits),
         ]
 
     def _usual(self, suspects: bool, *more: ColumnElement[bool], is_lone: bool = False) -> Prepared:

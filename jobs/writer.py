@@ -1,7 +1,6 @@
 """The one connection on which a process writes to SQLite, and the turn to use it. Knows no table."""
 
 import sqlite3
-import threading
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
@@ -9,7 +8,9 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
+from jobs.busy import busy
 from jobs.prepared import refuse
+from jobs.waiting import Turn, waiting
 
 
 class Writer:
@@ -27,8 +28,7 @@ class Writer:
     """
 
     def __init__(self, connect: Callable[[], Connection]) -> None:
-        #: Not bound to a thread: a transaction may be ended by another one than began it.
-        self.turn = threading.Lock()
+        self.turn = Turn()
         self.whole = _Way(self, self._begin_whole, self._commit_whole)
         self.prepared = _Way(self, self._begin, self._commit)
         self.single = _Way(self, self._open, self._commit_whole)
@@ -49,7 +49,8 @@ class Writer:
         connection = self._open()
         try:
             # A deferred transaction that turns to writing fails at once, whatever the timeout (M22).
-            self._driver.execute("BEGIN IMMEDIATE")
+            with waiting():  # for another process
+                self._driver.execute("BEGIN IMMEDIATE")
         except sqlite3.Error as error:
             refuse(connection, error, "BEGIN IMMEDIATE", ())
         return connection
@@ -112,13 +113,18 @@ class _Way:
         self._writer.turn.acquire()
         try:
             return self._begin()
-        except BaseException:
+        except BaseException as error:
             self._leave()
+            if (found := busy(error)) is not error:
+                raise found from error
             raise
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if kind is not None:
             self._leave()
+            # A single statement waits for another process inside itself.
+            if error is not None and (found := busy(error)) is not error:
+                raise found from error
             return
         try:
             self._commit()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import shutil
 import tempfile
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -42,6 +43,20 @@ class Chaos:
     def tell(self, name: str, **numbers: float) -> None:
         """Note one row; told at the end of a test, when everything held."""
         self._record("chaos", {"what": name, **numbers})
+
+
+@pytest.fixture
+def later() -> Iterator[Callable[[float, Callable[[], object]], None]]:
+    """Do something after so many seconds, in a thread that is gone before what it uses is closed (ask for `later` last)."""
+    timers: list[threading.Timer] = []
+
+    def after(seconds: float, call: Callable[[], object]) -> None:
+        timers.append(threading.Timer(seconds, call))
+        timers[-1].start()
+
+    yield after
+    for timer in timers:
+        timer.join()
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import click
 from flows.cli.answer import Answer, one_line, to_json
 from flows.errors import FlowsError
 from jobs import JobsError
-from jobs.errors import DatabaseLost
+from jobs.errors import DatabaseBusy, DatabaseLost
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C, as shells have it."""
@@ -103,11 +103,13 @@ class Program(Group):
         except click.ClickException as error:
             code = _complain(_usage(error), 2)
         except (FlowsError, JobsError) as error:
-            # A database that was never there is a wrong setting; one that went away is no mistake of the command.
-            code = _complain(one_line(str(error), limit=1000), 1 if isinstance(error, DatabaseLost) else 2)
+            # A database that was never there is a wrong setting; one that went away, or is in use, is no mistake of the command.
+            code = _complain(one_line(str(error), limit=1000), 1 if isinstance(error, DatabaseLost | DatabaseBusy) else 2)
         except (click.Abort, KeyboardInterrupt):
             code = _complain("interrupted", INTERRUPTED)
-        except Exception as error:  # noqa: BLE001 - the last resort: one line, and the way to the whole of it
+        except SystemExit:
+            raise
+        except BaseException as error:  # noqa: BLE001 - the last resort: one line, and the way to the whole of it
             code = _complain(f"unexpected {type(error).__name__}: {one_line(str(error))}; SYNCS_DEBUG=1 shows where", 1)
         sys.exit(code)
 

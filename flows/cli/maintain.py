@@ -30,7 +30,8 @@ def maintain() -> Answer:
     with listening("stopping after this transaction", "stopping") as wishes, closing(open_store()) as store:
         done = maintain_all(store, registry, stop=wishes.stop.is_set)
     document = {
-        "rescued": done.rescued, "poisoned": done.poisoned, "pruned": done.pruned.jobs, "attempts": done.pruned.attempts,
-        "starts": done.pruned.starts, "pauses": done.pruned.pauses, "stopped": done.pruned.stopped,
+        "rescued": done.rescued, "poisoned": done.poisoned, "moved": done.moved, "pruned": done.pruned.jobs,
+        "attempts": done.pruned.attempts, "starts": done.pruned.starts, "pauses": done.pruned.pauses,
+        "stopped": done.pruned.stopped,
     }  # fmt: skip
     return Answer(document, str(done))

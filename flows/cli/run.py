@@ -110,7 +110,8 @@ def summary(result: RunResult, *, colour: bool = False) -> str:
     if result.message:
         lines.append(one_line(result.message, limit=500))
     if result.pending:
-        lines.append(f"{result.pending:,} jobs wait for later; the next run or `syncs work` takes them up")
+        left = "1 job waits" if result.pending == 1 else f"{result.pending:,} jobs wait"
+        lines.append(f"{left} for later; the next run or `syncs work` takes {'it' if result.pending == 1 else 'them'} up")
     for key, message in result.failures[:_SHOWN_FAILURES]:
         lines.append(f"  failed {one_line(key)}: {one_line(message)}")
     if result.failed > _SHOWN_FAILURES:

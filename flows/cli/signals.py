@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import FrameType
 
-IMPATIENT = 5.0
+IMPATIENT = 2.0
 """Seconds after the second signal in which further ones change nothing: supervisors like to send several (T18)."""
 
 
@@ -65,7 +65,8 @@ def listening(first: str, second: str, *, then: Callable[[int], None] | None = N
         yield wishes
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            # Who has been asked to stop is about to end; one more signal on the way out must not spoil the exit code.
+            signal.signal(number, handler if wishes.signal is None else signal.SIG_IGN)
 
 
 def end_at_once(number: int) -> None:

@@ -22,7 +22,7 @@ Serve = Callable[..., Any]
         ("https://x.example/?api_key=abc&key=abc&apikey=abc", "https://x.example/?api_key=***&key=***&apikey=***"),
         ("https://x.example/?access_token=abc&a=1", "https://x.example/?access_token=***&a=1"),
         ("https://x.example/?X-Amz-Signature=abc&sig=abc&code=abc", "https://x.example/?X-Amz-Signature=***&sig=***&code=***"),
-        ("https://x.example/?client%5Fsecret=abc&password=abc", "https://x.example/?client%5Fsecret=***&password=***"),
+        ("https://x.example/?api%5Fkey=abc&password=abc", "https://x.example/?api%5Fkey=***&password=***"),
         ("https://x.example/?keyword=cats&monkey=1&zip_code", "https://x.example/?keyword=cats&monkey=1&zip_code"),
         ("https://x.example/?a=1\r\nb", "https://x.example/?a=1\ufffd\ufffdb"),
         ("https://x.example/?", "https://x.example/?"),

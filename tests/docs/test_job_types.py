@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -25,8 +26,6 @@ from flows.handed import HandedJob
 from flows.job_type import DUPLICATES
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.docs.conftest import Page
 
 NAME = "docs/write-a-job-type.md"
@@ -148,8 +147,7 @@ def ask(query: str) -> list[tuple[Any, ...]]:
 def loaded() -> dict[str, Any]:
     """Return the functions of the file, as a program that imports it has them."""
     scope: dict[str, Any] = {"__name__": "shop"}
-    with open("syncs/shop.py") as file:
-        exec(compile(file.read(), "syncs/shop.py", "exec"), scope)
+    exec(compile(Path("syncs/shop.py").read_text(), "syncs/shop.py", "exec"), scope)
     return scope
 
 
@@ -171,10 +169,17 @@ def test_the_first_commands_run(guide: Page, shop: Shop) -> None:
 def test_every_job_type_is_worked(guide: Page, shop: Shop, project: Path) -> None:
     """Each job type that the page declares is queued and ends in the state that the page says."""
     payloads = {
-        "shop.book": {"order": 1}, "shop.letter": {"to": "a@b.example", "subject": "hi"}, "shop.reprice": {"sku": "s", "reasons": []},
-        "shop.reserve": {"order": 1}, "shop.stock": {"shelves": ["a", "b"]}, "shop.prices": None, "shop.invoice": {"customer": "c"},
-        "shop.refund": {"order": 1}, "shop.ledger": {}, "shop.order": {"order": 1},
-    }  # fmt: skip
+        "shop.book": {"order": 1},
+        "shop.letter": {"to": "a@b.example", "subject": "hi"},
+        "shop.reprice": {"sku": "s", "reasons": []},
+        "shop.reserve": {"order": 1},
+        "shop.stock": {"shelves": ["a", "b"]},
+        "shop.prices": None,
+        "shop.invoice": {"customer": "c"},
+        "shop.refund": {"order": 1},
+        "shop.ledger": {},
+        "shop.order": {"order": 1},
+    }
     assert set(registry.load().job_types) == set(payloads)
     ids = {name: queued(name, payload) for name, payload in payloads.items()}
     work()

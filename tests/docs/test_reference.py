@@ -131,6 +131,10 @@ def test_every_state_is_there(reference: Page, table_rows: Any) -> None:
     [
         ("### `Client(id, …)`", flows.Client),
         ("### `Sync(id, client, …)`", flows.Sync),
+        ("### `JobType(id, client, …)`", flows.JobType),
+        ("### `Queue(id, …)`", jobs.Queue),
+        ("### `KeepPolicy(…)`", jobs.KeepPolicy),
+        ("### `Rate(n, per_seconds)`", jobs.Rate),
         ("### `Retry(…)`", jobs.Retry),
         ("### `PausePolicy(…)`", flows.PausePolicy),
         ("### `Listing(path, paginator, …)`", clients.Listing),

@@ -291,3 +291,19 @@ def test_the_version(project: Project) -> None:
 def test_states_are_those_of_the_jobs() -> None:
     """The states that `jobs --state` offers are those that jobs have."""
     assert STATES == models.STATES
+
+
+def test_what_is_no_exception_is_one_line_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever a command leaves over, such as a panic of an extension in Rust, ends in one line and exit code 1."""
+
+    class Panic(BaseException):
+        pass
+
+    def panic(*_: object, **__: object) -> None:
+        raise Panic("index out of bounds")
+
+    monkeypatch.setattr(click.Group, "main", panic)
+    with pytest.raises(SystemExit) as ended:
+        program.main(args=["list"])
+    assert ended.value.code == 1
+    assert only_line(capsys.readouterr().err) == "syncs: unexpected Panic: index out of bounds; SYNCS_DEBUG=1 shows where"

@@ -219,6 +219,7 @@ def test_work_finishes_on_sigterm_and_exits_0(petstore: Project, api: Api) -> No
     assert set(json.loads(out)) >= {"processed", "succeeded", "failed", "seconds"}
 
 
+@pytest.mark.rows("AQ-56", "DR-03")
 def test_work_until_empty(petstore: Project, api: Api) -> None:
     """`work --until-empty` ends when nothing is due; an unknown queue is one line, exit 2, nothing written."""
     found = petstore.syncs("work", "nosuch")
@@ -228,6 +229,35 @@ def test_work_until_empty(petstore: Project, api: Api) -> None:
     found = petstore.syncs("work", "petstore", "--until-empty")
     assert found.returncode == 0
     assert re.fullmatch(r"Processed 0 jobs from the petstore queue in 0\.\d\d seconds\.\n", found.stdout)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--phase", "nope"), "no phase is called 'nope'; declared are: none"),
+        (("--type", "nope"), "no sync or job type is called 'nope'; declared are: petstore.pets"),
+        (("--at-once", "nope=2"), "no sync, job type or type:phase served here is called 'nope'; declared are: petstore.pets"),
+        (("--at-once", "petstore.pets=0"), "'petstore.pets=0' is not NAME=N with N at least 1"),
+        (("--at-once", "petstore.pets"), "'petstore.pets' is not NAME=N with N at least 1"),
+    ],
+)
+def test_work_refuses_what_it_does_not_know(petstore: Project, words: tuple[str, str], said: str) -> None:
+    """A wrong name or number of `work` is one line, exit 2, and nothing written."""
+    found = petstore.syncs("work", *words)
+    assert found.returncode == 2
+    assert said in found.stderr
+    assert len(found.stderr.splitlines()) == 1
+    assert not (petstore.folder / "data").exists()
+
+
+def test_work_takes_its_options(petstore: Project, api: Api) -> None:
+    """Bounds and limits of `work` by its options; a worker that has grown too large exits 0."""
+    found = petstore.syncs("work", "--type", "petstore.pets", "--at-once", "petstore.pets=2", "--time-limit", "0.5", "--json")
+    assert found.returncode == 0
+    assert json.loads(found.stdout)["processed"] == 0
+    found = petstore.syncs("work", "--memory-limit", "1", "--grace", "1")
+    assert (found.returncode, found.stdout[:16]) == (0, "Processed 0 jobs")
+    assert "more than 1 MB in memory" in found.stderr
 
 
 def result(**changes: object) -> RunResult:

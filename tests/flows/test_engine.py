@@ -67,6 +67,7 @@ def test_everything_arrives_exactly_once(store: JobStore, remote: Remote) -> Non
     assert states(store) == {"success": 47}
 
 
+@pytest.mark.rows("DS-10")
 def test_second_run_is_unchanged(store: JobStore, remote: Remote) -> None:
     """A second run lists, fetches nothing and writes no record anew."""
     remote.fill(25)
@@ -135,6 +136,7 @@ def test_without_version_a_fetch_tells(store: JobStore, remote: Remote) -> None:
     assert counts(result, "queued succeeded unchanged") == (12, 1, 11)
 
 
+@pytest.mark.rows("E-70")
 def test_empty_listing(store: JobStore, remote: Remote) -> None:
     """A listing without entities is a success of one page."""
     assert counts(run(store, remote), "state stopped pages listed queued") == ("success", "end", 1, 0, 0)
@@ -282,6 +284,7 @@ def test_own_delete(store: JobStore, remote: Remote) -> None:
 # -- the sweep ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.rows("E-78", "BA-20")
 def test_sweep(store: JobStore, remote: Remote) -> None:
     """After a complete listing, what it no longer has is stamped as deleted; nothing is removed."""
     remote.fill(20)
@@ -313,6 +316,7 @@ def test_no_sweep_unless_asked(store: JobStore, remote: Remote) -> None:
     assert "k3" in live(store)
 
 
+@pytest.mark.rows("E-78")
 def test_sweep_above_the_share_is_refused(store: JobStore, remote: Remote) -> None:
     """More missing than the allowed share: nothing is deleted, and a person is told."""
     remote.fill(20)
@@ -325,6 +329,7 @@ def test_sweep_above_the_share_is_refused(store: JobStore, remote: Remote) -> No
     assert len(live(store)) == 20
 
 
+@pytest.mark.rows("E-78", "BA-20")
 def test_empty_listing_sweeps_nothing(store: JobStore, remote: Remote) -> None:
     """A listing that suddenly comes back empty deletes nothing."""
     remote.fill(20)
@@ -336,6 +341,7 @@ def test_empty_listing_sweeps_nothing(store: JobStore, remote: Remote) -> None:
     assert len(live(store)) == 20
 
 
+@pytest.mark.rows("E-78", "BA-20")
 @pytest.mark.parametrize("fault", [Fault(500), Fault(401), Fault(200, b"<html>")], ids=["500", "401", "html"])
 def test_incomplete_listing_sweeps_nothing(store: JobStore, remote: Remote, fault: Fault) -> None:
     """A listing that breaks off deletes nothing, nor does one that stops at a limit."""
@@ -417,6 +423,7 @@ def test_dry_run_of_a_paused_client(store: JobStore, remote: Remote) -> None:
 # -- two at once, and stopping --------------------------------------------------------------------------
 
 
+@pytest.mark.rows("E-62")
 def test_second_run_at_the_same_time_is_skipped(store: JobStore, remote: Remote, open_store: Callable[..., JobStore]) -> None:
     """While one process runs a sync, another says so, does nothing, and exits 0."""
     remote.fill(5)
@@ -478,12 +485,12 @@ def test_stop_mid_run(store: JobStore, remote: Remote) -> None:
     assert query(store, "SELECT max(attempts) AS n, max(rescues) AS r FROM job") == [{"n": 1, "r": 0}]
 
 
-def test_stop_while_listing(store: JobStore, remote: Remote) -> None:
+def test_stop_while_listing(store: JobStore, remote: Remote, later: Any) -> None:
     """A listing that was stopped goes on behind its last stored page."""
     remote.fill(100)
     remote.page_delay = 0.08
     stop = threading.Event()
-    threading.Timer(0.3, stop.set).start()
+    later(0.3, stop.set)
     result = run(store, remote, delete_missing=True, options={"stop": stop})
     assert counts(result, "stopped deleted") == ("stop", 0)
     assert 0 < result.pages < 10
@@ -699,14 +706,14 @@ def test_secrets_are_in_no_table(store: JobStore, remote: Remote, caplog: pytest
 
 
 @pytest.mark.parametrize("table", ["job", "record", "listing", "attempt"])
-def test_database_failure_ends_the_run(store: JobStore, remote: Remote, table: str) -> None:
+def test_database_failure_ends_the_run(store: JobStore, remote: Remote, table: str, later: Any) -> None:
     """A table that vanishes mid-run ends the run with the database's error, soon, and leaves no thread behind."""
     from sqlalchemy.exc import SQLAlchemyError
 
     remote.fill(200)
     remote.delay = 0.01
     before = threading.active_count()
-    threading.Timer(0.3, lambda: change(store, f"DROP TABLE {table}")).start()
+    later(0.3, lambda: change(store, f"DROP TABLE {table}"))
     started = time.monotonic()
     with pytest.raises(SQLAlchemyError):
         run(store, remote)
@@ -715,11 +722,11 @@ def test_database_failure_ends_the_run(store: JobStore, remote: Remote, table: s
     assert not left, before
 
 
-def test_run_that_was_taken_over(store: JobStore, remote: Remote) -> None:
+def test_run_that_was_taken_over(store: JobStore, remote: Remote, later: Any) -> None:
     """A run whose right another process took ends as failed, says so, and leaves nothing in hand."""
     remote.fill(60)
     remote.page_delay = 0.1
-    threading.Timer(0.25, lambda: change(store, f"UPDATE listing SET claim_no = claim_no + 1, worker = '{ELSEWHERE}'")).start()
+    later(0.25, lambda: change(store, f"UPDATE listing SET claim_no = claim_no + 1, worker = '{ELSEWHERE}'"))
     result = run(store, remote, delete_missing=True)
     assert counts(result, "state deleted") == ("failed", 0)
     assert "another process" in result.message

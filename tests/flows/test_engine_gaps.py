@@ -40,6 +40,7 @@ def take(store: JobStore, version: str, key: str = "k0") -> Job:
     return job
 
 
+@pytest.mark.rows("DS-10")
 def test_older_fetch_does_not_overwrite_a_newer_one(store: JobStore) -> None:
     """Of two jobs of one entity, the follow-up's data stays, also when the older job is finished after it."""
 

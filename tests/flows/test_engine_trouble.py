@@ -1,7 +1,6 @@
 """Runs of the engine against an API in trouble: failures, retries, pauses, and listings that break."""
 
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -242,6 +241,7 @@ def test_pause_until_a_person_resumes(store: JobStore, remote: Remote) -> None:
     assert result.message.startswith("Paused until a person resumes it")
 
 
+@pytest.mark.rows("E-27")
 @pytest.mark.parametrize("status", [429, 503])
 def test_retry_after_pauses_exactly_that_long(store: JobStore, remote: Remote, status: int) -> None:
     """429 and 503 with Retry-After pause the client for exactly those seconds; the job keeps its attempts."""
@@ -348,11 +348,11 @@ def test_pause_by_value(store: JobStore, remote: Remote) -> None:
     assert "nightly import" in result.message
 
 
-def test_pause_of_another_process_stops_the_listing(store: JobStore, remote: Remote) -> None:
+def test_pause_of_another_process_stops_the_listing(store: JobStore, remote: Remote, later: Any) -> None:
     """A pause that somebody else sets reaches a running listing with its next page."""
     remote.fill(200)
     remote.page_delay = 0.05
-    threading.Timer(0.3, lambda: store.pause(CLIENT, 600, cause="person", reason="stop it", set_by="me")).start()
+    later(0.3, lambda: store.pause(CLIENT, 600, cause="person", reason="stop it", set_by="me"))
     result = run(store, remote)
     assert result.state == "paused"
     assert remote.pages.total() < 15
@@ -425,6 +425,7 @@ def test_listing_that_is_gone(store: JobStore, remote: Remote) -> None:
     assert "404" in result.message
 
 
+@pytest.mark.rows("E-70")
 def test_loop(store: JobStore, remote: Remote) -> None:
     """A listing that leads back to a page it had stops there, is no complete listing, and fails the run."""
     remote.fill(30)

@@ -380,3 +380,30 @@ def test_golden_fingerprint_of_a_declared_type() -> None:
     """It stands in every database: another version of this code must find the twins that this one stored."""
     (found,) = new_jobs(declare(duplicates="discard"), [{"to": "a", "n": [1, None]}])
     assert found.fingerprint == fingerprint("shop.mail", {"n": [1, None], "to": "a"}) == "a4cdabe26da2a0dbd0ad0d5030e7bbdc"
+
+
+def _broken(*_: Any) -> Any:
+    return {}["customer"]
+
+
+@pytest.mark.rows("AQ-19")
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("fingerprint", {"duplicates": "reject", "fingerprint": _broken}),
+        ("serial", {"serial": _broken}),
+        ("duplicates", {"duplicates": _broken}),
+    ],
+)
+def test_functions_of_a_type_that_raise(used: JobStore, name: str, fields: dict[str, Any]) -> None:
+    """It is a payload error that names the type and the function; nothing is queued."""
+    first = declare(**{**fields, name: "reject" if name == "duplicates" else None})
+    enqueue(first, {"a": 1})
+    with pytest.raises(PayloadError, match=rf"job type 'shop.mail': {name} raised KeyError: 'customer'") as caught:
+        enqueue(declare(**fields), {"a": 1})
+    assert isinstance(caught.value.__cause__, KeyError)
+    assert len(rows(used)) == 1
+    with pytest.raises(
+        PayloadError, match=f"{'job 1 of 2: ' if name != 'duplicates' else ''}job type 'shop.mail': {name} raised"
+    ):
+        enqueue_many(declare(**fields), [{"a": 1}, {"a": 1}])

@@ -338,3 +338,21 @@ def test_nobody_listens_and_nothing_is_made(monkeypatch: pytest.MonkeyPatch, ben
     assert bench.run(lambda job, connection: None).state == "success"
     job = Job(1, Lane("a", "a", "a"), None, None, None, None, 1, 0, 0, 0)
     events.before(job)
+
+
+@pytest.mark.rows("E-10", "AQ-54")
+def test_a_subscriber_that_raises_tells_no_secret(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """What it raises may quote anybody's token (law 9): the log says the class and the place."""
+
+    @on("success")
+    def tell(event: Event) -> None:
+        try:
+            raise ValueError("t0p-secret")
+        except ValueError as error:
+            raise LookupError("https://hook/?token=t0p-secret") from error
+
+    bench.run(lambda job, connection: None)
+    assert "LookupError" in caplog.text
+    assert "test_events.py" in caplog.text
+    assert "in tell" in caplog.text
+    assert "t0p-secret" not in caplog.text

@@ -14,6 +14,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, RootModel, SecretStr, computed_field, field_validator
 
 from flows import Client, DeclarationError, JobType
+from flows.plain import plain
 from jobs import PayloadError, Retry, Success
 
 shop = Client("shop", connect=lambda _: None)
@@ -345,7 +346,7 @@ class Bytes(BaseModel):
         (Mail, [1], "payload: Input should be"),
         (Aliased, {"recipient": "a", "more": 1}, "payload field 'more': Extra inputs"),
         (OneWay, {"in": "a"}, "what would be stored does not fit the schema again: payload field 'in': Field required"),
-        (Guarded, {"token": "s3cret"}, "payload field 'token' is a secret"),
+        (Guarded, {"token": "s3cret"}, "payload.token is a secret"),
         (Guarded, {"token": "s3cret", "kind": "s3cret"}, "payload field 'kind': Input should be 'a' or 'b'"),
         (Guarded, {"token": "s3cret", "pin": 77}, "payload field 'pin': Value error, too large"),
         (Bytes, {"data": b"\xff"}, "payload has no JSON form"),
@@ -359,3 +360,46 @@ def test_what_does_not_fit_the_schema(schema: type[BaseModel], payload: Any, tex
     assert "\n" not in str(caught.value)
     assert "s3cret" not in str(caught.value)
     assert "77" not in str(caught.value)
+
+
+class Inner(BaseModel):
+    """A model with a secret, to be put into another one."""
+
+    token: SecretStr | None = None
+
+
+class Outer(BaseModel):
+    """A model with models in it."""
+
+    inner: Inner = Inner()
+    many: list[Inner] = []
+    named: dict[str, Any] = {}
+
+
+HIDDEN = Inner(token=SecretStr("s3cret"))
+
+
+@pytest.mark.parametrize("schema", [None, Outer])
+@pytest.mark.parametrize(
+    ("payload", "where"),
+    [
+        (Outer(inner=HIDDEN), "inner.token"),
+        (Outer(many=[Inner(), HIDDEN]), "many[1].token"),
+        (Outer(named={"a": {"b": HIDDEN}}), "named.a.b.token"),
+        (Outer(named={"a": SecretStr("s3cret")}), "named.a"),
+    ],
+)
+def test_secrets_are_refused_at_any_depth(payload: Any, where: str, schema: type[BaseModel] | None) -> None:
+    """A stored secret would be asterisks, or a secret in a row (law 9)."""
+    with pytest.raises(PayloadError) as caught:
+        declare(schema=schema).validated(payload)
+    assert f"{where}" in str(caught.value)
+    assert "is a secret" in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+    assert plain(Outer(many=[Inner()]))["many"] == [{"token": None}]
+
+
+def test_a_model_with_a_secret_in_a_plain_payload_is_refused() -> None:
+    """Also where a dict holds the model."""
+    with pytest.raises(PayloadError, match=r"payload\.a\[0\]\.token is a secret"):
+        declare().validated({"a": [HIDDEN]})

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 from sqlalchemy import text
 from workbench import Bench, serving, write
 
@@ -15,7 +15,7 @@ from clients import AuthRefusedError, GoneError, HttpClient, RateLimitedError, R
 from flows import events
 from flows.enqueue import enqueue
 from flows.events import subscribe
-from flows.job_work import JobWork
+from flows.job_work import JobWork, tell_poisoned
 from jobs import Failure, Gone, JobStore, Pause, Retry, Snooze, Success, Unchanged
 from jobs.job import Done, Job, Lane
 from jobs.poison import Poisoned
@@ -42,7 +42,6 @@ def _forget() -> Iterator[None]:
     ("came", "state", "outcome"),
     [
         (None, "success", "success"),
-        ("anything", "success", "success"),
         (Success("42 rows"), "success", "success"),
         (Unchanged(), "success", "unchanged"),
         (Gone(), "success", "gone"),
@@ -559,3 +558,66 @@ def test_attempts_show_what_was_asked(bench: Bench) -> None:
     assert f"GET {url}orders/***" in str(found)
     assert "200, 2 B, 0." in str(found)
     assert settled.state == "success"
+
+
+@pytest.mark.rows("AQ-06", "AQ-07")
+@pytest.mark.parametrize(
+    ("came", "said"),
+    [
+        (Success, "the class Success; return Success(…)"),
+        (Gone, "the class Gone; return Gone(…)"),
+        (False, "False; return Failure(…)"),
+    ],
+)
+def test_a_slip_is_a_failure(bench: Bench, came: Any, said: str) -> None:
+    """A slip such as `return Failure` or `return False` must not pass for a success; nothing that the job wrote stays."""
+
+    def process(job: Any, connection: Any) -> Any:
+        write(job, "a")
+        return came
+
+    settled = bench.run(process)
+    assert settled.state == "failure"
+    assert f"process returned {said}" in str(bench.store.job(settled.job.id).job.message)
+    assert bench.tables() == []
+
+
+@pytest.mark.rows("E-10")
+@pytest.mark.parametrize("poisonous", [False, True])
+def test_on_failure_tells_no_secret(bench: Bench, caplog: pytest.LogCaptureFixture, poisonous: bool) -> None:
+    """What it raises may quote the token (law 9); the log says who raised what, and where."""
+
+    def on_failure(job: Any) -> None:
+        raise LookupError("https://hook/?token=t0p-secret")
+
+    if poisonous:
+        found = Poisoned(1, "shop", "shop", "shop.order", "", None, None, 5, None, 3, "poison")
+        tell_poisoned(found, bench.work_of(lambda job, connection: None, on_failure=on_failure).job_type)
+    else:
+        bench.run(lambda job, connection: Failure("no", retry=False), on_failure=on_failure)
+    assert "on_failure of job" in caplog.text
+    assert "LookupError" in caplog.text
+    assert "in on_failure" in caplog.text
+    assert "t0p-secret" not in caplog.text
+
+
+def test_a_schema_that_raises_fails_its_own_job(bench: Bench) -> None:
+    """What a validator of somebody's raises, whatever it is, is that job's own outcome."""
+    bad: list[bool] = []
+
+    class Order(BaseModel):
+        number: int
+
+        @field_validator("number")
+        @classmethod
+        def _check(cls, value: int) -> int:
+            if bad:
+                raise LookupError("no such table")
+            return value
+
+    work = bench.work_of(lambda job, connection: None, schema=Order)
+    bench.queue(work, {"number": 1})
+    bad.append(True)
+    settled = bench.turn(work)
+    assert settled.state == "failure"
+    assert bench.store.job(settled.job.id).job.message == "LookupError: no such table"

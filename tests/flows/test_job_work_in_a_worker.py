@@ -1,5 +1,6 @@
 """Job types in a real worker: sessions, timeouts and phases with threads, batches and a watch around them."""
 
+import asyncio
 import threading
 import time
 from typing import Any
@@ -7,8 +8,10 @@ from typing import Any
 import pytest
 from workbench import CLIENT, NOW, Bench, write
 
-from flows import JobType
+from flows import JobType, events
 from flows.enqueue import enqueue_many, using
+from flows.events import subscribe
+from flows.job_work import JobWork
 from flows.registry import Registry
 from flows.work import WorkResult, work
 from jobs import Failure, JobStore, Queue, Retry
@@ -76,14 +79,14 @@ def test_a_job_that_writes_and_hangs(bench: Bench) -> None:
 
 @pytest.mark.rows("DS-04", "DS-07")
 def test_each_phase_has_its_time(bench: Bench) -> None:
-    """Three phases of 0.4 seconds under a timeout of 0.9: together they take longer, and none is cut."""
+    """Three phases of 1.5 seconds under a timeout of 4: together they take longer, and none is cut."""
 
     def process(job: Any, connection: Any) -> None:
-        time.sleep(0.4)
+        time.sleep(1.5)
         write(job, job.phase)
 
     phases = ("fetch", "map", "save")
-    phased = JobType("shop.phased", CLIENT, process=dict.fromkeys(phases, process), phases=phases, timeout=0.9, retry=Retry(0))
+    phased = JobType("shop.phased", CLIENT, process=dict.fromkeys(phases, process), phases=phases, timeout=4, retry=Retry(0))
     assert worked(bench, phased, jobs={"shop.phased": [1]}).succeeded == 1
     assert bench.tables() == ["fetch", "map", "save"]
     assert bench.query("SELECT claim_no FROM job") == [{"claim_no": 1}]
@@ -130,3 +133,51 @@ def test_jobs_of_an_undeclared_type_wait(bench: Bench) -> None:
     assert states(bench) == {"shop.known success": 1, "shop.unknown queued": 2}
     assert worked(bench, known, unknown, jobs={}, queues=queues).processed == 2
     assert states(bench) == {"shop.known success": 1, "shop.unknown success": 2}
+
+
+class Panic(BaseException):
+    """What extensions in Rust raise."""
+
+
+@pytest.mark.rows("E-01", "E-10")
+@pytest.mark.parametrize("error", [asyncio.CancelledError(), Panic("out of bounds"), KeyboardInterrupt()], ids=repr)
+def test_what_is_no_exception_fails_its_own_job(bench: Bench, error: BaseException) -> None:
+    """The worker lives on, the other jobs are worked, and nobody takes the job for one that kills its workers."""
+
+    def process(job: Any, connection: Any) -> None:
+        if job.payload == 1:
+            raise error
+
+    result = worked(bench, JobType("shop.order", CLIENT, process=process), jobs={"shop.order": list(range(20))}, concurrency=2)
+    assert (result.succeeded, result.failed) == (19, 1)
+    (row,) = bench.query("SELECT message, rescues, attempts FROM job WHERE state = 'failure'")
+    assert row["message"].startswith(f"RuntimeError: the code raised {type(error).__name__}")
+    assert (row["rescues"], row["attempts"]) == (0, 1)
+    (tried,) = bench.query("SELECT traceback FROM attempt WHERE outcome = 'failure'")
+    assert "in process" in tried["traceback"]
+
+
+@pytest.mark.rows("DS-04", "DS-07")
+def test_a_job_that_was_given_up_begins_no_further_phase(bench: Bench) -> None:
+    """Its thread was left behind between two phases: the next one is the next attempt's to begin."""
+    ran: list[str] = []
+    told: list[str] = []
+    subscribe(lambda event: told.append(event.phase or ""), "before")
+    job_work: list[JobWork] = []
+    claims: list[Any] = []
+
+    def process(job: Any, connection: Any) -> None:
+        ran.append(job.phase)
+        claims.append(job.claim)
+
+    work = bench.work_of(
+        dict.fromkeys(("fetch", "save"), process), phases=("fetch", "save"), restart=lambda: job_work[0].timed_out(claims[0], 5)
+    )
+    job_work.append(work)
+    bench.queue(work)
+    try:
+        work.work(bench.claim(work))
+    finally:
+        events._subscribed.clear()
+    assert ran == told == ["fetch"]
+    assert bench.query("SELECT phase FROM job") == [{"phase": "save"}]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -340,3 +341,13 @@ def test_a_job_type_of_a_client_that_is_declared_twice(project: Project) -> None
     project.write("syncs/b.py", HEAD + client("c"))
     with pytest.raises(UnknownName, match="job type 'x' cannot run: client 'c' is declared in"):
         load().job_type("x")
+
+
+def test_threads_that_load_at_once_all_find_everything(project: Project) -> None:
+    """A file that one thread is half through importing is not taken for an empty one by another."""
+    text = f"import time\n{HEAD}{client('a')}time.sleep(0.05)\n{sync('a.x')}"
+    for number in range(5):
+        project.write("syncs/a.py", f"{text}number = {number}\n")
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda _: load(), range(4)))
+        assert [(list(one.clients), list(one.syncs), one.broken) for one in found] == [(["a"], ["a.x"], ())] * 4

@@ -1,5 +1,7 @@
 """From exception to outcome."""
 
+import asyncio
+import threading
 from typing import Any
 
 import pytest
@@ -195,3 +197,28 @@ def test_exits_are_not_outcomes() -> None:
     """Ctrl-C and an exit are no outcome of a job."""
     with pytest.raises(KeyboardInterrupt):
         attempt(lambda: (_ for _ in ()).throw(KeyboardInterrupt), lambda raised: Verdict(Success()))
+
+
+class Panic(BaseException):
+    """What extensions in Rust raise."""
+
+
+@pytest.mark.parametrize("raised", [asyncio.CancelledError(), KeyboardInterrupt(), Panic("index out of bounds"), GeneratorExit()])
+def test_whatever_code_raises_in_a_thread_is_an_outcome(raised: BaseException) -> None:
+    """Signals come to the main thread only: elsewhere it is the code's own, and fails without a retry, with its traceback."""
+
+    def broken() -> None:
+        raise raised
+
+    found: list[Any] = []
+
+    def call() -> None:
+        found.append(attempt(broken, lambda error: judge(error, policy=DEFAULT, mask=Mask())))
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    thread.join()
+    (verdict,) = found
+    told = f"{type(raised).__name__}: {raised}" if str(raised) else type(raised).__name__
+    assert verdict.outcome == Failure(f"RuntimeError: the code raised {told}", retry=False)
+    assert "in broken" in (verdict.traceback or "")

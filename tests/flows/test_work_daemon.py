@@ -23,7 +23,6 @@ from flows.tracker import Judged, SilentTracker
 from flows.work import WorkResult, work
 from jobs import Failure, JobStore, KeepPolicy, Queue, Rate, Retry
 from jobs.errors import DatabaseLost
-from jobs.job import Job
 
 NOW = Retry(max_retries=1, delay=0, jitter=False)
 NONE = Retry(max_retries=0)
@@ -234,6 +233,7 @@ def test_timeout_of_a_sync(store: JobStore, gate: threading.Event) -> None:
     assert work(store, declare(later), until_empty=True).processed == 0
 
 
+@pytest.mark.rows("E-06")
 def test_job_without_timeout_keeps_its_lease(store: JobStore, gate: threading.Event, daemon: Any) -> None:
     """One that hangs without a time limit is held longer than its lease, and nobody else gets it."""
     kind = job_type(lambda *_: gate.wait(60))
@@ -246,6 +246,26 @@ def test_job_without_timeout_keeps_its_lease(store: JobStore, gate: threading.Ev
     gate.set()
     eventually(lambda: states(store) == {"success": 1})
     one.end()
+
+
+def test_connection_that_hangs_keeps_nobody_from_connecting(
+    store: JobStore, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that is given up while it connects does not leave the others waiting for ever."""
+    monkeypatch.setattr("flows.connection.CONNECTING", 0.2)
+    connects = []
+
+    @contextmanager
+    def connect(_: Any) -> Iterator[str]:
+        connects.append(1)
+        if len(connects) == 1:
+            gate.wait(60)
+        yield "connection"
+
+    kind = job_type(lambda *_: None, client=Client("shop", connect=connect), timeout=1.0)
+    add(store, kind, range(5))
+    assert work(store, declare(kind), until_empty=True, concurrency=1).processed == 5
+    assert states(store) == {"failure": 1, "success": 4}
 
 
 def test_slow_job_holds_nobody_back(store: JobStore, gate: threading.Event, daemon: Any) -> None:
@@ -437,14 +457,14 @@ def test_run_of_a_sync_in_a_limited_queue(store: JobStore, limited: bool) -> Non
     from clients import Entity, Page
     from flows import engine
 
-    class Entities(Running):
-        def __call__(self, _: Any, entity: Any) -> Any:
-            super().__call__(Job(0, ("", "", "x", ""), None, None, None, None, 0, 0, 0, 0)._asdict and _Named(), _)
-            return {"id": entity.key}
+    running = Running(0.01)
 
-    running = Entities(0.01)
+    def fetch(_: Any, entity: Any) -> Any:
+        running(_Named(), None)
+        return {"id": entity.key}
+
     sync = Sync(
-        "shop.things", CLIENT, listing=lambda *_: iter([Page([Entity(f"k{n}") for n in range(40)])]), fetch=running, concurrency=8
+        "shop.things", CLIENT, listing=lambda *_: iter([Page([Entity(f"k{n}") for n in range(40)])]), fetch=fetch, concurrency=8
     )
     result = engine.run(sync, store, queue=Queue("shop", concurrency=2), declared=limited)
     assert (result.state, result.succeeded, result.pending) == ("success", 40, 0)
@@ -452,7 +472,25 @@ def test_run_of_a_sync_in_a_limited_queue(store: JobStore, limited: bool) -> Non
     assert query(store, "SELECT slots AS s FROM queue WHERE id = 'shop'") == [{"s": 2 if limited else None}]
 
 
+def test_run_waits_for_its_turn_in_a_full_queue(store: JobStore, open_store: Callable[..., JobStore], daemon: Any) -> None:
+    """A run whose queue is full of somebody else's job does not end before its own jobs had their turn."""
+    from clients import Entity, Page
+    from flows import engine
+
+    running = Running(1.5)
+    kind = job_type(running)
+    queue = Queue("shop", concurrency=1)
+    add(store, kind, [1])
+    daemon(open_store(), declare(kind, queue))
+    eventually(lambda: running.now["all"] == 1)
+    sync = Sync("shop.things", CLIENT, listing=lambda *_: iter([Page([Entity(f"k{n}") for n in range(5)])]))
+    result = engine.run(sync, store, queue=queue, declared=True)
+    assert (result.state, result.succeeded, result.pending) == ("success", 5, 0)
+
+
 class _Named:
+    """Stands for a job where an entity is worked."""
+
     type, phase, payload = "x", "", None
 
 
@@ -497,6 +535,7 @@ def test_idling_does_not_slow_what_comes_after(store: JobStore, daemon: Any) -> 
     one.end()
 
 
+@pytest.mark.rows("E-59")
 def test_delayed_job_is_begun_at_its_time(store: JobStore, daemon: Any) -> None:
     """A job with a delay begins when it is due, not at the next look after that."""
     running = Running(0)
@@ -589,7 +628,7 @@ def test_time_limit_is_looked_at_between_jobs(store: JobStore) -> None:
     assert query(store, "SELECT sum(attempts) AS a FROM job") == [{"a": 2}]
 
 
-@pytest.mark.rows("AQ-48")
+@pytest.mark.rows("AQ-48", "E-32")
 @pytest.mark.parametrize("by_queue", [False, True], ids=["daemon", "scheduled"])
 def test_time_limit_of_a_queue(store: JobStore, by_queue: bool) -> None:
     """A scheduled worker leaves a declared queue at its own time limit and goes on with others; a daemon does not."""
@@ -673,6 +712,8 @@ def test_job_that_writes_is_put_back_whole(store: JobStore, gate: threading.Even
     add(store, kind, [1])
     one = daemon(store, declare(kind), grace=0.2)
     assert wrote.wait(10)
+    # By then the worker itself waits for SQLite's writer, to look for the jobs of dead workers.
+    time.sleep(1.5)
     began = time.monotonic()
     assert one.end().processed == 0
     assert time.monotonic() - began < 8

@@ -1,5 +1,6 @@
 """`jobs.checkpoint`: how far a job has come is durable at once, fenced, and moves together with what it wrote."""
 
+import threading
 from typing import Any
 
 import pytest
@@ -140,6 +141,7 @@ def test_a_job_that_was_given_up_notes_nothing(store: JobStore, job: Job) -> Non
     assert row(store, job.id)["checkpoint"] is None
 
 
+@pytest.mark.rows("E-72")
 @pytest.mark.parametrize(
     ("value", "says"), [({1, 2}, "not JSON"), ("x" * 1024 * 1024, r"1,048,578 bytes; at most 1,048,576"), ("\ud800", "not JSON")]
 )
@@ -223,3 +225,27 @@ def test_put_back_while_a_twin_arrives(store: JobStore) -> None:
     note(store, unit, "fetched")
     assert store.finish_unit(done(job, to_phase="save"), unit).state == "superseded"
     assert noted(store) == ["fetched"]
+
+
+@pytest.mark.rows("DS-07")
+def test_a_job_that_is_given_up_while_it_waits_notes_nothing(store: JobStore, job: Job) -> None:
+    """Its checkpoint waited for another transaction; what it says after it was given up does not count."""
+    unit = store.unit_of_work(job)
+    raised: list[BaseException] = []
+
+    def save() -> None:
+        try:
+            store.checkpoint(job, 1, unit)
+        except LostLease as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=save)
+    with store.db.write() as connection:
+        connection.execute(text("UPDATE job SET priority = priority"))
+        thread.start()
+        thread.join(0.3)
+        assert thread.is_alive()
+        unit.abandon()
+    thread.join(10)
+    assert "was given up" in str(raised[0])
+    assert row(store, job.id)["checkpoint"] is None

@@ -46,6 +46,7 @@ def test_a_claim_marks_the_job(store: JobStore) -> None:
     assert take(store) == []
 
 
+@pytest.mark.rows("E-19", "QA-03")
 def test_order_is_priority_then_due_then_first_come(store: JobStore) -> None:
     """Urgent first, then what is due longest, then what came first."""
     enqueue(store, ["low-late", "low-early", "low-also-late"])
@@ -135,6 +136,7 @@ def test_suspects_are_claimed_apart(store: JobStore) -> None:
     assert [(job.key, job.rescues) for job in take(store, suspects=True)] == [("1", 1)]
 
 
+@pytest.mark.rows("QA-05", "E-50", "QA-02")
 def test_an_expired_lease_goes_back_with_the_next_claim(open_store: Any) -> None:
     """Rescue is part of claiming: no leader, no restart; the attempt is written, and none is used (law 4)."""
     store = open_store()
@@ -177,6 +179,7 @@ def test_jobs_of_a_dead_process_of_this_host_go_back_at_once(store: JobStore) ->
     assert row(store, job.id)["state"] == "queued"
 
 
+@pytest.mark.rows("AQ-39", "E-04")
 def test_a_job_that_takes_its_workers_along_is_poison(store: JobStore) -> None:
     """After k rescues the job ends as a failure, though it has retries left."""
     enqueue(store, ["a", "b"])

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.dialects import postgresql, sqlite
 
-from jobs import NaiveTime
-from jobs.clock import UTCDateTime, system_clock, to_text
+from jobs import NaiveTime, clock
+from jobs.clock import UTCDateTime, system_clock, system_text, to_text
 
 MOMENTS = st.datetimes(
     min_value=datetime(1000, 1, 2), max_value=datetime(9999, 12, 30), timezones=st.sampled_from(  # noqa: DTZ001
@@ -56,3 +56,23 @@ def test_results_of_other_zones_come_back_in_utc() -> None:
 def test_the_system_clock_is_aware() -> None:
     """The host's time has a zone."""
     assert system_clock().tzinfo is UTC
+
+
+@pytest.mark.parametrize("seconds", [0.0, 60, 0.25, -5.5, 10 * 366 * 86400.0])
+def test_the_short_way_to_the_hosts_time(seconds: float) -> None:
+    """Its text is that of the clock, to the microsecond between two looks at it, and as wide."""
+    for _ in range(1000):
+        before, found = system_clock(), system_text(seconds)
+        after = system_clock()
+        shift = timedelta(seconds=seconds)
+        assert to_text(before + shift - timedelta(microseconds=1)) <= found <= to_text(after + shift)
+        assert len(found) == 26
+
+
+def test_the_short_way_over_the_edge_of_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The text of a second that is kept is not taken for the next one, and few are kept."""
+    monkeypatch.setattr(clock.time, "time_ns", lambda: 1_900_000_000_999_999_999)
+    assert [system_text(), system_text(0.000001)] == ["2030-03-17 17:46:40.999999", "2030-03-17 17:46:41.000000"]
+    for seconds in range(1000):
+        system_text(float(seconds))
+    assert len(clock._seconds) < 200

@@ -132,7 +132,7 @@ def test_release_takes_a_job_from_its_worker(store: JobStore) -> None:
     assert finish(store, done(again)) == ["success"]
 
 
-@pytest.mark.rows("M1")
+@pytest.mark.rows("M1", "E-38")
 def test_cancel_ends_waiting_jobs_and_those_in_hand(store: JobStore) -> None:
     """Both end as cancelled; only the claimed one has an attempt, and what its worker comes to is lost."""
     enqueue(store, ["a", "b"])

@@ -235,7 +235,7 @@ def test_times_that_cannot_be(store: JobStore, fields: dict[str, Any], error: ty
 # -- duplicates ------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.rows("AQ-19", "AQ-20", "E-11")
+@pytest.mark.rows("AQ-19", "AQ-20", "E-11", "E-57")
 @pytest.mark.parametrize(
     ("policy", "payloads"),
     [
@@ -351,6 +351,19 @@ def test_what_a_replaced_job_keeps(store: JobStore, policy: Policy) -> None:
     assert put(store, {"m": 4}, policy=policy, delay=0) == [first]
     expected = {"m": 4} if policy == "replace" else {"n": 1, "m": 4}
     assert take_one(store).payload == expected
+
+
+@pytest.mark.rows("AQ-19")
+@pytest.mark.parametrize("policy", ["replace", merge])
+@pytest.mark.parametrize(("payload", "rescues"), [({"n": 1}, 2), ({"n": 2}, 0)], ids=["same", "another"])
+def test_a_replaced_job_has_all_its_retries(store: JobStore, policy: Policy, payload: Any, rescues: int) -> None:
+    """What failed was the old payload; who killed its workers is a suspect only as long as it is the same."""
+    (first,) = put(store, {"n": 1}, policy=policy)
+    assert finish(store, done(take_one(store), Failure("no"), retry=AT_ONCE)) == ["queued"]
+    change(store, "UPDATE job SET rescues = 2 WHERE id = :id", id=first)
+    assert put(store, payload, policy=policy) == [first]
+    found = row(store, first)
+    assert (found["retries"], found["attempts"], found["claim_no"], found["rescues"]) == (0, 1, 1, rescues)
 
 
 def test_a_merge_sees_each_payload_as_it_was(store: JobStore) -> None:

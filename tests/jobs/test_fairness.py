@@ -264,7 +264,7 @@ def flow(
     return found
 
 
-@pytest.mark.rows("T16")
+@pytest.mark.rows("T16", "E-19")
 @pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("lanes", [(LANE,), (LANE, OTHER)], ids=["one lane", "two lanes"])
 def test_a_steady_flow_does_not_starve_what_is_less_urgent(open_store: Callable[..., JobStore], lanes: tuple[Lane, ...]) -> None:

@@ -6,7 +6,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -14,9 +15,9 @@ from kit import HandClock, change, done, enqueue, environment, query, take_one
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from jobs import JobStore, LockHeld, LockLost
+from jobs import JobStore, LockHeld, LockLost, LostLease
 from jobs.lock import stored
-from jobs.session import working
+from jobs.session import UnitOfWork, working
 from jobs.worker import this_worker
 
 PAST = "2000-01-01 00:00:00.000000+00"
@@ -25,6 +26,18 @@ PAST = "2000-01-01 00:00:00.000000+00"
 def run_out(store: JobStore, name: str) -> None:
     """Let the lease of a lock have ended long ago."""
     change(store, "UPDATE lock SET lease_until = :past WHERE name = :name", past=PAST, name=name)
+
+
+@contextmanager
+def at_work(store: JobStore) -> Iterator[UnitOfWork]:
+    """Work at a job, which leaves nothing behind unless it commits."""
+    enqueue(store, ["a"])
+    unit = store.unit_of_work(take_one(store))
+    try:
+        with working(unit):
+            yield unit
+    finally:
+        unit.discard()
 
 
 @pytest.mark.rows("LK-01", "LK-04", "LK-10", "E-75")
@@ -220,6 +233,69 @@ def test_who_lost_it_is_told(store: JobStore) -> None:
         lose_and_fail()
     assert locks.take_away("x") is False
     assert locks.take_away("never") is False
+
+
+@pytest.mark.rows("E-75", "E-76")
+@pytest.mark.parametrize("first", ["lock", "write"])
+@pytest.mark.parametrize("ends", ["discard", "rollback", "slip", "abandon"])
+def test_a_lock_is_free_after_a_job_that_fails(store: JobStore, first: str, ends: str) -> None:
+    """What the job wrote goes back, the release of its lock does not; nobody waits for the lease of a block that has ended."""
+    with at_work(store) as unit:
+        if first == "write":
+            unit.session.connection().execute(text("UPDATE record SET version = '2'"))
+        with suppress(LostLease), store.lock("x"):
+            unit.session.connection().execute(text("UPDATE record SET version = '2'"))
+            if ends == "abandon":
+                unit.abandon()
+        if ends == "slip":
+            unit.connection().rollback()
+            unit.commit(lambda connection: connection.execute(text("UPDATE record SET version = '3'")))
+        elif ends == "rollback":
+            unit.session.rollback()
+        else:
+            unit.discard()
+    assert store.locks.acquire("x", owner="next") is not None
+
+
+@pytest.mark.rows("E-75", "E-76")
+@pytest.mark.parametrize("first", ["lock", "write"])
+@pytest.mark.parametrize("by", ["session", "block"])
+def test_a_rollback_inside_a_lock_loses_no_lock(store: JobStore, first: str, by: str) -> None:
+    """A job that drops what it wrote has the lock as before, to the end of the block and no longer."""
+    with at_work(store) as unit:
+        if first == "write":
+            unit.session.connection().execute(text("UPDATE record SET version = '2'"))
+        with store.lock("x") as held:
+            unit.session.connection().execute(text("UPDATE record SET version = '2'"))
+            if by == "session":
+                unit.session.rollback()
+                assert held.is_held()
+                assert store.locks.acquire("x", owner="other") is None
+            else:
+                unit.session.get_transaction().rollback()  # type: ignore[union-attr]  # there is one
+        unit.session.connection().execute(text("UPDATE record SET version = '3'"))
+        unit.commit(lambda _connection: None)
+    assert (held.token, held.is_held()) == (1, False)
+    assert store.locks.acquire("x", owner="other") is not None
+
+
+@pytest.mark.rows("E-75", "LK-04")
+def test_a_lock_that_went_to_another_after_a_rollback(store: JobStore, open_store: Callable[[], JobStore]) -> None:
+    """Who had it in between is not hidden, and our own claim to it does not stay."""
+
+    def lose(unit: UnitOfWork) -> None:
+        with store.lock("x"):
+            unit.session.rollback()
+            other = open_store()
+            other.locks.take_away("x")
+            assert other.locks.acquire("x", owner="other") is not None
+
+    with at_work(store) as unit:
+        unit.session.connection().execute(text("UPDATE record SET version = '2'"))
+        with pytest.raises(LockLost):
+            lose(unit)
+        unit.discard()
+    assert [(found.owner, found.held) for found in store.locks.all()] == [("other", True)]
 
 
 @pytest.mark.rows("E-76")

@@ -7,6 +7,7 @@ import pytest
 from jobs import Retry
 
 
+@pytest.mark.rows("E-27")
 @pytest.mark.parametrize(
     ("retry", "retries", "expected"),
     [
@@ -28,6 +29,7 @@ def test_wait_grows_to_its_limit_and_ends(retry: Retry, retries: int, expected: 
     assert retry.wait(retries) == expected
 
 
+@pytest.mark.rows("E-27")
 @pytest.mark.parametrize(("dice", "expected"), [(0.0, 5), (0.5, 7.5), (1.0, 10)])
 def test_dice_spread_the_wait_from_half_to_whole(dice: float, expected: float) -> None:
     """Jitter multiplies the wait by 0.5 to 1."""

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 from kit import HandClock
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from jobs import JobStore, NaiveTime
-from jobs.rows import Rows
+from jobs.prepared import Prepared
+from jobs.rows import One, Rows
 
 MOMENT = datetime(2030, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 
@@ -93,3 +94,34 @@ def test_a_column_that_is_not_declared_is_an_error(store: JobStore) -> None:
     """Rows have the declared columns only."""
     with pytest.raises(AttributeError):
         _ = Rows(store.db, {"a": "id"}).b
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("id", 2**63 - 1), ("int", -1), ("bool", True), ("text", "ä € 𝄞"), ("text", "a\0b"), ("text", "\ud800"), ("text", ""),
+        ("word", "success"), ("json", '{"b": 1, "a": [1.50, "\\u0000"]}'), ("time", MOMENT), ("text", None), ("time", None),
+    ],
+)  # fmt: skip
+def test_a_single_row_is_what_one_of_many_is(store: JobStore, kind: str, value: Any) -> None:
+    """The statement of one job gets the same values as the statement of many."""
+    columns = {"n": "int", "v": kind}
+    one, many = One(store.db, columns), Rows(store.db, columns)
+    with store.db.read() as connection:
+        alone = Prepared(select(one.n, one.v)).rows(connection, one.bind((1, value)))
+        among = Prepared(select(many.n, many.v)).rows(connection, many.bind([(1, value)]))
+    assert alone == among
+    with pytest.raises(AttributeError):
+        _ = one.w
+    with pytest.raises(ValueError, match="shorter"):
+        one.bind((1,))
+
+
+def test_a_single_rows_seconds_are_counted_from_now(open_store: Any) -> None:
+    """As those of many rows."""
+    store = open_store(clock=HandClock())
+    one, many = One(store.db, {"v": "seconds"}), Rows(store.db, {"v": "seconds"})
+    statement = select((func.coalesce(one.v, None) == many.v).label("same")).select_from(many.table)
+    for seconds in (0, 90.5, -5):
+        with store.db.read() as connection:
+            assert connection.execute(statement, {**one.bind((seconds,)), **many.bind([(seconds,)])}).scalar_one()

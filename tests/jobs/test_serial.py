@@ -51,6 +51,7 @@ def ids(jobs: Iterable[Job]) -> list[int]:
     return [job.id for job in jobs]
 
 
+@pytest.mark.rows("DS-18")
 @pytest.mark.parametrize("looked", [False, True], ids=["unaware", "aware"])
 def test_one_at_a_time_and_in_order(store: JobStore, looked: bool) -> None:
     """Of each key only the first is claimed, in one batch too; whether or not the process has heard of serial keys."""

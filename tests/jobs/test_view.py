@@ -41,6 +41,7 @@ def test_a_lane_is_counted(full: JobStore) -> None:
     assert full.lane(Lane("default", "api", "api.nothing")) == LaneView(0, 0, 0)
 
 
+@pytest.mark.rows("E-58")
 def test_queues_are_counted(full: JobStore) -> None:
     """The counts in the view are the counts in the table (I10)."""
     default, second = full.queues()
@@ -70,6 +71,7 @@ def test_queues_know_their_age_and_pauses(full: JobStore) -> None:
     assert (full.queues()[0].paused, full.queues()[0].paused_until) == (True, None)
 
 
+@pytest.mark.rows("E-35")
 @pytest.mark.parametrize(
     ("filters", "n"),
     [({}, 13), ({"queue": "second"}, 1), ({"client": "api"}, 12), ({"type": OTHER.type}, 2), ({"state": "success"}, 2),

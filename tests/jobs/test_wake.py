@@ -16,6 +16,7 @@ from jobs.duplicate import NewJob
 from jobs.job import Lane
 from jobs.wake import Wakes
 
+Later = Callable[[float, Callable[[], object]], None]
 NEVER = threading.Event()
 OTHER = Lane("other", "api", "api.other")
 
@@ -51,19 +52,19 @@ def test_nothing_is_no_hint(store: JobStore, wakes: Wakes) -> None:
     assert 0.5 <= seconds < 1.5
 
 
-def test_stop_ends_a_wait(wakes: Wakes) -> None:
+def test_stop_ends_a_wait(wakes: Wakes, later: Later) -> None:
     """A stop ends a wait soon, and keeps the next one from beginning."""
     stop = threading.Event()
-    threading.Timer(0.2, stop.set).start()
+    later(0.2, stop.set)
     hint, seconds = elapsed(lambda: wakes.wait(10, stop))
     assert not hint
     assert seconds < 2
     assert elapsed(lambda: wakes.wait(10, stop))[1] < 0.5
 
 
-def test_poke(wakes: Wakes) -> None:
+def test_poke(wakes: Wakes, later: Later) -> None:
     """Another thread wakes the wait; a poke in between is not lost, and many are one."""
-    threading.Timer(0.2, wakes.poke).start()
+    later(0.2, wakes.poke)
     hint, seconds = elapsed(lambda: wakes.wait(10, NEVER))
     assert hint
     assert seconds < 2
@@ -81,9 +82,9 @@ def test_commit_before_the_wait_counts(wakes: Wakes, open_store: Callable[..., J
     assert seconds < 1
 
 
-def test_own_writes_are_seen_too(store: JobStore, wakes: Wakes) -> None:
+def test_own_writes_are_seen_too(store: JobStore, wakes: Wakes, later: Later) -> None:
     """An enqueue by a thread of the same process wakes as well."""
-    threading.Timer(0.2, lambda: add(store, LANE)).start()
+    later(0.2, lambda: add(store, LANE))
     assert wakes.wait(10, NEVER)
 
 
@@ -127,14 +128,16 @@ def test_enqueue_by_another_process(store: JobStore, wakes: Wakes, database_url:
 
 
 @pytest.mark.parametrize("dialect", ["postgresql"], indirect=True)
-def test_lost_connection_is_a_hint_and_comes_back(store: JobStore, wakes: Wakes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lost_connection_is_a_hint_and_comes_back(
+    store: JobStore, wakes: Wakes, monkeypatch: pytest.MonkeyPatch, later: Later
+) -> None:
     """When the listening connection breaks, the wait ends, polling goes on, and later it listens again."""
     monkeypatch.setattr("jobs.wake.RECONNECT", 0.5)
     end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND datname = current_database()"
     kit.query(store, end)
     assert wakes.wait(5, NEVER)
     assert not wakes.wait(1, NEVER)
-    threading.Timer(0.2, lambda: add(store, LANE)).start()
+    later(0.2, lambda: add(store, LANE))
     hint, seconds = elapsed(lambda: wakes.wait(10, NEVER))
     assert hint
     assert seconds < 2
@@ -143,6 +146,8 @@ def test_lost_connection_is_a_hint_and_comes_back(store: JobStore, wakes: Wakes,
 @pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
 def test_file_that_goes_away(store: JobStore, wakes: Wakes, tmp_path: Path) -> None:
     """A database file that cannot be asked is no news, and no error: the claim will tell."""
+    assert wakes._reading is not None
+    wakes._reading.close()
     wakes._reading = None
     wakes._db.url = wakes._db.url.set(database=str(tmp_path / "no" / "such.db"))
     assert not wakes.wait(0.4, NEVER)

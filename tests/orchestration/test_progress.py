@@ -6,6 +6,7 @@ from flows.orchestration.progress import describe, percentage
 from flows.tracker import Progress
 
 
+@pytest.mark.rows("E-38", "BA-08")
 @pytest.mark.parametrize(
     ("progress", "share", "text"),
     [

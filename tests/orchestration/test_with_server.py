@@ -68,6 +68,7 @@ def test_another_project_gets_a_clear_word_about_the_port(project: Project, api_
     assert "syncs up --port" in last
 
 
+@pytest.mark.rows("DS-16")
 def test_deployments_are_what_the_file_says(project: Project) -> None:
     """Schedules have a zone, each client a queue, each deployment a limit of one that turns the second away."""
     found = {each["name"]: each for each in project.find("deployments")}
@@ -86,6 +87,7 @@ def test_deployments_are_what_the_file_says(project: Project) -> None:
     assert {"languages", "tiny", "faulty", "slow"} <= queues
 
 
+@pytest.mark.rows("E-79", "DS-02")
 def test_schedules_make_runs(project: Project) -> None:
     """The server's scheduler works: it does not with SQLAlchemy 2.1, and then says so only in its log."""
     active = {"deployments": {"name": {"any_": ["work"]}}, "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}

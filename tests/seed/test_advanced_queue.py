@@ -74,7 +74,7 @@ def test_a_new_job_has_all_its_fields(store: JobStore) -> None:
 
 @pytest.mark.rows("AQ-09")
 def test_a_queue_holds_jobs_of_any_type(store: JobStore) -> None:
-    """Two types, also of two clients, wait in one queue; of each what came first is worked first, and neither waits for the other."""
+    """Two types wait in one queue: of each what came first is worked first, and neither waits for the other."""
     log = Log()
     mails, notes = kind(log, "shop.mail", queue="all"), kind(log, "shop.note", queue="all")
     for n in range(4):
@@ -116,7 +116,7 @@ def test_a_queue_goes_from_its_file_to_the_table_and_back(here: Project) -> None
 
 @pytest.mark.rows("AQ-25", "E-02")
 def test_a_queue_rests_while_its_client_is_paused(here: Project) -> None:
-    """`pause` for a time: no job is claimed and none is lost, the list shows it, and when it is over the work goes on by itself."""
+    """`pause` for a time: no job is claimed and none is lost, the list shows it, and then the work goes on by itself."""
     here.write(ORDERS)
     here.syncs("enqueue", "shop.order", "1")
     here.syncs("enqueue", "shop.order", "2")
@@ -167,7 +167,7 @@ def test_a_lease_is_as_long_as_its_queue_says(store: JobStore) -> None:
 
 @pytest.mark.rows("AQ-50")
 def test_a_scheduled_worker_comes_to_all_queues(store: JobStore) -> None:
-    """As the deployment `work` does it: every queue is worked, each at most for its own time; what is named alone is worked alone."""
+    """As the deployment `work` does it: every queue is worked, each at most for its own time; named ones are worked alone."""
     log = Log(0.02)
     types = [kind(log, f"shop.{name}", queue=name) for name in ("a", "b", "c")]
     for one in types:

@@ -1,5 +1,7 @@
 """Limits and retention of queues, phases and serial keys of jobs, locks."""
 
+from typing import Literal
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -58,7 +60,7 @@ def upgrade() -> None:
         postgresql_where=sa.text("state = 'processing' AND serial_key IS NOT NULL"),
     )
     # SQLite: made anew, without AUTOINCREMENT.
-    recreate = "always" if op.get_bind().dialect.name == "sqlite" else "never"
+    recreate: Literal["always", "never"] = "always" if op.get_bind().dialect.name == "sqlite" else "never"
     with op.batch_alter_table("attempt", recreate=recreate) as attempt:
         attempt.add_column(sa.Column("phase", sa.Text(), server_default="", nullable=False))
         attempt.add_column(sa.Column("exchanges", sa.JSON(none_as_null=True), nullable=True))
