@@ -97,7 +97,7 @@ class HttpClient(Session):
         """
         known: Validator | None = Validator(if_none_match, if_modified_since)
         place = ("", "", "")
-        validators = self._validators or offered()
+        validators = self._validators if self._validators is not None else offered()
         if validators is not None and known == Validator():
             place = (self.identity, "GET", self._url(path, encode_params(params) if params else ""))
             known = validators.get(*place)
