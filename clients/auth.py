@@ -6,6 +6,8 @@ Knows neither the request nor where it goes; `http` decides that.
 from __future__ import annotations
 
 import base64
+import binascii
+import contextlib
 import re
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -134,6 +136,17 @@ class ApiKey(_Static):
     def __repr__(self) -> str:
         where = f", query={self.query!r}" if self.query is not None else f", header={self.header or 'X-API-Key'!r}"
         return f"ApiKey({MASK}{where})"
+
+
+def secrets_in(credentials: Credentials) -> set[str]:
+    """Return what of credentials a remote system may repeat: values, the tokens in them, the password of Basic."""
+    found = {value for _, value in (*credentials.headers, *credentials.params)}
+    found |= {word for value in found for word in value.split()[1:]}
+    for word in list(found):
+        with contextlib.suppress(binascii.Error, UnicodeDecodeError, ValueError):
+            found.add(base64.b64decode(word, validate=True).decode().partition(":")[2])
+    # A shorter one would blank half of every message.
+    return {one for one in found if len(one) > 3}
 
 
 def reveal(secret: str | Secret) -> str:

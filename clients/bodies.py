@@ -5,6 +5,7 @@ Knows no connection and never repeats a body.
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 import zlib
@@ -19,6 +20,8 @@ _LONE = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F][0-9a-fA-F]{2})"
     rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 )
+_ODD = frozenset({"idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape"})
+"""Codecs of Python that are no charsets; some take time by the square of the length."""
 _STEP = 1 << 20
 _BOM = b"\xef\xbb\xbf"
 
@@ -41,12 +44,13 @@ def read_body(chunks: Iterable[bytes], *, encoding: str, limit: int) -> bytes:
             each other are refused: each multiplies a bomb by a thousand.
 
     Raises:
-        OversizeError: there are more than `limit` bytes.
+        OversizeError: there are more than `limit` bytes, packed or unpacked.
         PackingError: unknown coding, broken or cut off.
     """
     coding = encoding.strip().lower()
     if coding not in ("", "identity"):
-        chunks = _unpack(chunks, coding)
+        # Also before: what unpacks to nothing could go on for ever.
+        chunks = _unpack(_limited(chunks, limit), coding)
     parts: list[bytes] = []
     size = 0
     for chunk in chunks:
@@ -55,6 +59,15 @@ def read_body(chunks: Iterable[bytes], *, encoding: str, limit: int) -> bytes:
             raise OversizeError
         parts.append(chunk)
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _limited(chunks: Iterable[bytes], limit: int) -> Iterator[bytes]:
+    size = 0
+    for chunk in chunks:
+        size += len(chunk)
+        if size > limit:
+            raise OversizeError
+        yield chunk
 
 
 def _unpack(chunks: Iterable[bytes], coding: str) -> Iterator[bytes]:
@@ -105,8 +118,10 @@ def decode_json(content: bytes, *, content_type: str) -> tuple[Any, int | None]:
     if declared is None or declared.group(1).lower() in ("utf-8", "utf8"):
         return None, position
     try:
+        if codecs.lookup(declared.group(1)).name.replace("-", "_") in _ODD:
+            return None, position
         text = content.decode(declared.group(1))
-    except (LookupError, UnicodeDecodeError):
+    except (LookupError, UnicodeError):
         return None, position
     return _loads(text.removeprefix("\ufeff"))
 
@@ -122,6 +137,9 @@ def _loads(text: bytes | str) -> tuple[Any, int | None]:
         return orjson.loads(raw), None
     except orjson.JSONDecodeError as exc:
         position = exc.pos
+    except RecursionError:
+        # Only the module `json` raises it, a little before orjson's own bound of 1,024 levels.
+        return None, 0
     # A cut emoji leaves half a surrogate pair; RFC 8259, section 8.2, lets a sender write that, and orjson reads no page with it.
     mended = _LONE.sub(rb"\\ufffd", raw)
     if mended != raw:

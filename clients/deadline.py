@@ -13,6 +13,8 @@ from typing import Any
 
 import httpcore
 
+_PIECE = 1 << 18
+
 
 class Deadline(threading.local):
     """When the exchange of the calling thread has to be over, by `time.monotonic`; 0 for never."""
@@ -64,7 +66,9 @@ class _Stream(httpcore.NetworkStream):
         return self._inner.read(max_bytes, self._deadline.left(timeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._inner.write(buffer, self._deadline.left(timeout))
+        # In pieces: httpcore gives each send of a part its whole timeout anew, and a slow reader takes many.
+        for start in range(0, len(buffer) or 1, _PIECE):
+            self._inner.write(buffer[start : start + _PIECE], self._deadline.left(timeout))
 
     def close(self) -> None:
         self._inner.close()

@@ -21,6 +21,8 @@ from clients.errors import (
     ServerError,
     UnreadableError,
 )
+from clients.rates import retry_after, wait
+from clients.statuses import SOONEST
 
 _ENVELOPES = frozenset(
     {"{http://schemas.xmlsoap.org/soap/envelope/}Envelope", "{http://www.w3.org/2003/05/soap-envelope}Envelope"}
@@ -171,7 +173,9 @@ _AUTH = frozenset(
 )  # fmt: skip
 
 
-def fault_error(fault: Fault, *, status: int, faults: Mapping[str, type[ClientError]], url: str) -> ClientError:
+def fault_error(
+    fault: Fault, *, status: int, headers: Mapping[str, str] | None = None, faults: Mapping[str, type[ClientError]], url: str
+) -> ClientError:
     """Return what a fault means.
 
     The most special code that is known counts: `Client.Authentication` is about signing in. A code that nobody knows was made
@@ -179,6 +183,8 @@ def fault_error(fault: Fault, *, status: int, faults: Mapping[str, type[ClientEr
 
     Args:
         status: of the HTTP answer; it decides where the fault has no code.
+        headers: of the HTTP answer, names in lower case. `Retry-After` makes a server's fault a request to slow down, as it
+            does with a 503: 500 is the one status that SOAP 1.1 has for faults.
         faults: codes of this service, for what the code itself does not tell.
     """
     parts = [part for code in fault.codes for part in [code, *code.split(".")]]
@@ -201,4 +207,9 @@ def fault_error(fault: Fault, *, status: int, faults: Mapping[str, type[ClientEr
     if known is None:
         known = RejectedError if fault.codes or 400 <= status < 500 else ServerError
     # Without a status: 500 is what SOAP 1.1 says for every fault (SOAP 1.1, 6.2), and the fault knows better.
-    return known(str(fault), method="POST", url=url)
+    asked = wait(headers or {})
+    if known is ServerError and retry_after(headers or {}) is not None:
+        known = RateLimitedError
+    if asked is None or not issubclass(known, RateLimitedError):
+        return known(str(fault), method="POST", url=url)
+    return known(f"{fault}, {asked}", method="POST", url=url, retry_after=max(asked.seconds, SOONEST))

@@ -8,8 +8,8 @@
     │   └── ServerError            5xx, 408 (RFC 9110, 15.5.9) and 425 (RFC 8470, 5.2)
     ├── RateLimitedError           429, or 403 and 503 that say when to come again, or a budget that is used up and was not
     │                              asked: the client pauses `retry_after` s, the job snoozes
-    ├── UnknownOutcomeError        it was sent and no answer came, or a gateway's (502, 504), and sending it again may do it
-    │                              twice: failure; look what became of it first
+    ├── UnknownOutcomeError        it was sent and no answer came, or a gateway's (502, 504, 52x, 59x), and sending it again
+    │                              may do it twice: failure; look what became of it first
     ├── NotModifiedError           304 to a conditional request: unchanged
     ├── AuthRefusedError           401, 403, 407: enforced pause, the job snoozes
     ├── RejectedError              any other 4xx, or a request that HTTP cannot carry: failure

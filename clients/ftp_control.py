@@ -42,6 +42,7 @@ class Control(ftplib.FTP_TLS):
     """
 
     encoding: str
+    lastresp = ""
 
     def __init__(self, *, context: ssl.SSLContext, timeout: float) -> None:
         super().__init__(context=context, timeout=timeout, encoding="latin-1")
@@ -51,6 +52,13 @@ class Control(ftplib.FTP_TLS):
         self.features: frozenset[str] = frozenset()
         #: The folder that the sign-in leads to.
         self.home = "/"
+        #: Bytes of the transfers since somebody set it to 0.
+        self.moved = 0
+
+    @property
+    def reply(self) -> int | None:
+        """The code of the last reply; of the one to the sign-in after `open`."""
+        return int(self.lastresp) if self.lastresp.isdigit() else None
 
     def open(self, host: str, port: int, *, user: str, password: str, tls: bool) -> None:
         """Connect and sign in; a failed connection is tried twice more."""
@@ -75,7 +83,7 @@ class Control(ftplib.FTP_TLS):
             except ssl.SSLError as error:
                 raise ConnectFailedError(f"no connection: TLS failed: {error.reason or 'no reason given'}") from None
         try:
-            self.login(user, password, secure=False)
+            signed_in = self.login(user, password, secure=False)[:3]
         except (ftplib.error_perm, ftplib.error_reply) as error:
             raise AuthRefusedError(f"{code_of(error) or 'an unknown reply'}: the sign-in is refused") from None
         if tls:
@@ -91,6 +99,7 @@ class Control(ftplib.FTP_TLS):
                 self.sendcmd("OPTS UTF8 ON")
         with contextlib.suppress(ftplib.error_perm):
             self.home = decode(self.pwd().encode("latin-1")) or "/"
+        self.lastresp = signed_in
 
     def getmultiline(self) -> str:
         """Read a reply; one that does not end is a broken one."""
@@ -130,6 +139,7 @@ class Control(ftplib.FTP_TLS):
                 raise ResumeRefused
         with self.ntransfercmd(command)[0] as conn:
             while data := conn.recv(BLOCK):
+                self.moved += len(data)
                 yield data
             _farewell(conn)
         self.voidresp()
@@ -139,6 +149,7 @@ class Control(ftplib.FTP_TLS):
         with self.ntransfercmd(command)[0] as conn:
             for chunk in chunks:
                 conn.sendall(chunk)
+                self.moved += len(chunk)
             _farewell(conn)
         self.voidresp()
 

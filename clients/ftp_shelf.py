@@ -13,9 +13,10 @@ from datetime import UTC, datetime
 from ftplib import Error
 from typing import TypeVar
 
+from clients import exchange
 from clients.auth import Secret, reveal
 from clients.directory import Entry, read_facts, read_line, read_stamp
-from clients.errors import ClientError, GoneError, RejectedError, UnreadableError
+from clients.errors import AuthRefusedError, ClientError, GoneError, RejectedError, UnreadableError
 from clients.file_client import still_listed
 from clients.files import RemoteFile
 from clients.ftp_control import RAISES, Control, code_of, translate, trust
@@ -224,17 +225,24 @@ class FtpShelf:
 
     @contextlib.contextmanager
     def _talking(self, method: str, path: str, *, reads: bool = False) -> Iterator[None]:
-        """Translate what goes wrong, and give the connection up where it is out of step."""
+        """Translate what goes wrong, give the connection up where it is out of step, and tell of the exchange."""
         self.requests += 1
-        try:
-            yield
-        except (ClientError, *RAISES) as raised:
-            error, usable = translate(raised, method=method, url=self.url(path), reads=reads)
-            if not usable:
-                self._drop()
-            raise error from None
-        finally:
-            self._used = time.monotonic()
+        url, control = self.url(path), self._control
+        assert control is not None
+        control.moved = 0
+        with exchange.telling(method, url) as told:
+            try:
+                yield
+                told.status = control.reply
+            except (ClientError, *RAISES) as raised:
+                told.status = control.reply if isinstance(raised, AuthRefusedError) else code_of(raised) or None
+                error, usable = translate(raised, method=method, url=url, reads=reads)
+                if not usable:
+                    self._drop()
+                raise error from None
+            finally:
+                self._used = time.monotonic()
+                told.size = control.moved
 
     def _ready(self, path: str) -> Control:
         """Return the connection, or a new one where there is none any more."""
@@ -250,6 +258,9 @@ class FtpShelf:
             self._control = control = Control(context=self._context, timeout=self._timeout)
             with self._talking("CONNECT", "."):
                 control.open(self._host, self._port, user=self._user, password=reveal(self._password), tls=self._tls)
+                recorder = exchange.current()
+                if recorder is not None and recorder.is_curious and isinstance(control.sock, ssl.SSLSocket):
+                    recorder.secured(control.sock)
                 return control
         return self._control
 

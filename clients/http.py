@@ -39,7 +39,7 @@ class HttpClient(Session):
     Args:
         base_url: absolute; a user and password in it become Basic auth.
         auth: how to sign in.
-        headers: sent with every request to the origin of `base_url`.
+        headers: sent with every request to the origin of `base_url`; a `Content-Type` among them is that of JSON bodies.
         timeout: seconds for each phase: connect (10 at most, as there are three attempts), send, and each wait for
             bytes.
         verify: check certificates: True, False, an SSLContext, or the path of a CA bundle.
@@ -116,7 +116,7 @@ class HttpClient(Session):
         Raises:
             ClientError: as the tree in `errors` says.
         """
-        headers = {**_JSON_BODY, **_keyed(idempotency_key)}
+        headers = {**self._json_body, **_keyed(idempotency_key)}
         answer, url = self._exchange("POST", path, content=orjson.dumps(json), headers=headers)
         return self._json(answer, method="POST", url=url) if answer.content else None
 
@@ -147,7 +147,7 @@ class HttpClient(Session):
             raise TypeError("give one of json, content and data")
         extra: dict[str, str | Secret] = {}
         if json is not None:
-            content, extra = orjson.dumps(json), dict(_JSON_BODY)
+            content, extra = orjson.dumps(json), self._json_body
         elif data is not None:
             content, extra = encode_params(data), {"Content-Type": "application/x-www-form-urlencoded"}
         if isinstance(content, str):
@@ -177,9 +177,15 @@ class HttpClient(Session):
         """
         content = None if json is None else orjson.dumps(json)
         answer, url = self._exchange(
-            method, path, params=params, content=content, headers=_JSON_BODY if content else None, repeatable=True
+            method, path, params=params, content=content, headers=self._json_body if content else None, repeatable=True
         )
         return PageAnswer(self._json(answer, method=method, url=url), url, answer.headers)
+
+    @property
+    def _json_body(self) -> dict[str, str | Secret]:
+        """The header of a JSON body. One that was declared stands: JSON:API and AWS have types of their own."""
+        _, declared = self._headers.get("content-type", ("", "application/json"))
+        return {"Content-Type": declared}
 
     def _json(self, answer: Answer, *, method: str, url: str) -> Any:
         if answer.status in (204, 205):
@@ -202,7 +208,6 @@ class HttpClient(Session):
 
 
 _REFUSALS = frozenset(range(400, 500)) - {408, 425, 429}
-_JSON_BODY: Mapping[str, str | Secret] = {"Content-Type": "application/json"}
 
 
 def _keyed(key: str | None) -> dict[str, str]:

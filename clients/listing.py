@@ -5,6 +5,7 @@ Knows no database.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Protocol
@@ -79,6 +80,10 @@ class Listing:
         if isinstance(self.paginator, RelayCursor) and not (isinstance(self.json, dict) and "query" in self.json):
             raise ValueError("Listing: RelayCursor needs the query, as json={'query': …}, and method='POST'")
 
+    @property
+    def _is_graphql(self) -> bool:
+        return isinstance(self.json, dict) and isinstance(self.json.get("query"), str) and self.method.upper() == "POST"
+
     def __call__(self, conn: Lister, since: Mapping[str, str] | None = None) -> Paging:
         """Yield the pages from the start. `since` holds further parameters that ask for changed entities only."""
         return self.pages(conn, since=since)
@@ -118,6 +123,10 @@ class Listing:
         body = answer.body
         found = body if self.items is None else compile_path(self.items)(body)
         if isinstance(found, list):
+            if self._is_graphql and isinstance(body, dict) and body.get("errors"):
+                raise PageError(
+                    "the answer of GraphQL has errors, so that rows may be missing", url=answer.url, method=self.method
+                )
             return found
         if found is None:
             if isinstance(body, dict) and (word := _complaint(body)):
@@ -162,6 +171,23 @@ class Listing:
         if isinstance(value, str) and value.isdecimal():
             return int(value)
         return value if type(value) is int and value >= 0 else None
+
+    def remark(self, answer: PageAnswer) -> str:
+        """Return what a body says in place of its items: where they should be is nothing, not even null. Empty where all is well.
+
+        It may be an error with a good status, or how the API says that there is nothing more; only what follows tells.
+        """
+        body = answer.body
+        name = None if self.items is None else _FIRST.match(self.items)
+        if name is None or not isinstance(body, dict) or name.group() in body:
+            return ""
+        said = ((name, body.get(name)) for name in ("message", "msg", "detail", "reason", "error_message", "errorMessage"))
+        found = next((name for name, text in said if isinstance(text, str) and text.strip().lower() not in _GOOD), "")
+        return f"a page had no {self.items!r} and a {found!r} in its place: maybe an error with a good status" if found else ""
+
+
+_FIRST = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_GOOD = frozenset({"", "ok", "okay", "success", "successful", "succeeded", "done"})
 
 
 def _merged(body: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:

@@ -174,6 +174,8 @@ class _Walk:
             repeated=page.repeated,
             warnings=[*warnings, *(f"{of}{warning}" for warning in page.warnings)],
             later=[self._key(parent, key) for key in page.later] if parent is not None else (),
+            doubt=page.doubt and f"{of}{page.doubt}",
+            skew=page.skew,
         )
 
     def _entity(self, parent: Entity, child: Entity) -> Entity:

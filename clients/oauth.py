@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from clients.auth import MASK, Basic, Credentials, Secret, header_value, reveal
 from clients.errors import AuthRefusedError, ConnectFailedError
-from clients.tokens import MemoryTokens, Token, TokenStore, digest_of
+from clients.tokens import MemoryTokens, Token, TokenLostError, TokenStore, digest_of
 
 if TYPE_CHECKING:
     import ssl
@@ -52,7 +52,7 @@ class _Renewing:
         self._current: tuple[Token, Credentials] | None = None
         self._useless: tuple[Credentials, float] | None = None
         #: What stands for who is signed in, whatever the token of the hour.
-        self.identity = ("oauth2", token_url, client_id, scope)
+        self.identity: tuple[str | None, ...] = ("oauth2", token_url, client_id, scope)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({MASK})"
@@ -150,8 +150,14 @@ class _Renewing:
             text = f"the token endpoint refuses us: {status} {code}".rstrip()
             raise AuthRefusedError(text, method="POST", url=self._url)
         token = body.get("access_token") if isinstance(body, dict) else None
-        if not isinstance(token, str) or not token:
-            raise AuthRefusedError("the token endpoint's answer has no access_token", method="POST", url=self._url)
+        token = token.strip() if isinstance(token, str) else ""
+        if not token or not token.isprintable():
+            if isinstance(body, dict) and body.get("error"):
+                # GitHub refuses with status 200.
+                raise AuthRefusedError(f"the token endpoint refuses us: {status} {code}".rstrip(), method="POST", url=self._url)
+            # Cut off, a page for people, or another API's: the refresh token may be spent all the same.
+            text = "the token endpoint's answer has no access_token, or none that a header can carry"
+            raise TokenLostError(text, method="POST", url=self._url)
         life = _seconds(body.get("expires_in"))
         refresh = body.get("refresh_token")
         return Token(
@@ -222,6 +228,8 @@ class OAuth2RefreshToken(_Renewing):
         self._first = refresh_token
         grant = {"grant_type": "refresh_token"}
         super().__init__(token_url, client_id, client_secret, grant, scope=scope, store=store, timeout=timeout, verify=verify)
+        # One app signs in for many people: what stands for them is their first refresh token.
+        self.identity = (*self.identity, self._origin())
 
     def _origin(self) -> str:
         return digest_of(self._url, self._client, *self._grant.values(), reveal(self._first))

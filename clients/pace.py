@@ -52,9 +52,10 @@ class Pace:
         Raises:
             RateLimitedError: that takes longer than `PATIENCE`.
         """
-        if self._until == 0.0:
+        until = self._until
+        if until == 0.0:
             return
-        left = self._until - time.monotonic()
+        left = until - time.monotonic()
         if left > PATIENCE:
             raise RateLimitedError(
                 f"the remote system's budget is used up, it is full again in {left:.0f} s; nothing was sent",
@@ -62,4 +63,6 @@ class Pace:
             )  # fmt: skip
         if left > 0:
             time.sleep(left)
-        self._until = 0.0
+        if self._until == until:
+            # Not what another thread was told meanwhile.
+            self._until = 0.0

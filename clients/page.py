@@ -35,6 +35,9 @@ class Page:
         warnings: one line for each thing about the listing that a person should know.
         later: keys that are there but left for a later run, such as files that are still being written: while there are
             any, nothing is deleted. The last page has them all.
+        doubt: why nobody can tell whether the listing is complete; then nothing is deleted by it unless a person says so.
+        skew: on the first page: seconds by which the remote system's clock is ahead of ours, by its `Date`. It is never too
+            high: a `Date` has whole seconds, and the answer was on its way meanwhile.
     """
 
     items: Sequence[Entity]
@@ -44,6 +47,8 @@ class Page:
     repeated: int = 0
     warnings: Sequence[str] = ()
     later: Sequence[str] = ()
+    doubt: str = ""
+    skew: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from clients.counting import ROUND
 from clients.errors import GoneError, LimitError, LoopError, PageError, RejectedError, ShortError
 from clients.page import Entity, Page, PageAnswer, PageRequest
 from clients.proof import Look, Proof, key_digest
+from clients.rates import clock_skew
 
 if TYPE_CHECKING:
     from clients.listing import Lister, Listing
@@ -74,6 +75,11 @@ class Paging(Iterator[Page]):
         self._full_pages = 0
         self._previous: dict[str, Any] = {}
         self._gap = _Gaps()
+        #: What a page said in place of its items, and whether it was not the last one.
+        self._remark = ""
+        self._lost = False
+        self._skew: float | None = None
+        self._is_first = True
         self._pages = self._run()
 
     def __iter__(self) -> Self:
@@ -102,14 +108,23 @@ class Paging(Iterator[Page]):
             self.passes += 1
             self.proof.again()
             self._marks, self._last_mark, self._stride, self._full_pages, self._gap = [], [], 1, 0, _Gaps()
+            self._remark, self._lost = "", False
             self._request = self._listing.paginator.first()
             yield self._page(last, {**self._stored(self._request), "again": True})
         if self.passes and not self._resumed:
             self.warnings.append(f"the rows moved while they were listed; it was read again {self.passes} times to find all")
-        self.warnings += _unpaged(self._listing, last.answer)
-        yield self._page(last, None)
+        following, doubt = _unpaged(self._listing, last.answer)
+        self.warnings += filter(None, (following, doubt))
+        doubt = "" if following or not _is_asked_for(self._listing, len(last.answer.items)) else doubt
+        yield self._page(last, None, doubt=doubt or self._remark)
         if self.proof.missing and not (self._resumed and self.passes):
             raise self._short(f"it announced {self.proof.total} entities and did not show {self.proof.missing} of them")
+        if following:
+            raise self._short(following)
+        # Where a cursor or a link has promised a page, it is not how the API says that there is nothing more.
+        promised = (self.proof.pages > 1 or self._resumed) and not (self._counting or self._overlaps)
+        if self._lost or (self._remark and promised):
+            raise self._short(self._remark)
 
     def _pass(self) -> Generator[Page, None, Read]:
         """Yield the pages up to the last one, and return that."""
@@ -119,6 +134,7 @@ class Paging(Iterator[Page]):
         while True:
             self._check_limits(request)
             read = self._read(request, before=before)
+            self._lost = self._lost or bool(self._remark and read.entities)
             following = self._listing.paginator.next(request, read.answer)
             if read.entities:
                 before = request
@@ -146,7 +162,11 @@ class Paging(Iterator[Page]):
             if before is None or not request.memo.get("look"):
                 raise
             answer = PageAnswer(None, error.url or "")
+        if self._is_first:
+            self._skew, self._is_first = clock_skew(answer.headers), False
         items = () if answer.body is None else self._listing.raw_items(answer)
+        if not items and (remark := self._listing.remark(answer)):
+            self._remark = remark
         entities, errors, keyless = self._listing.entities(items)
         keys = [entity.key for entity in entities]
         look = self.proof.look(keys, keyless=keyless, total=self._listing.announced(answer))
@@ -158,21 +178,23 @@ class Paging(Iterator[Page]):
         known = PageAnswer(answer.body, answer.url, answer.headers, items, () if keyless else keys, fresh, missing)
         return Read(known, entities, errors, look)
 
-    def _page(self, read: Read, cursor: Any) -> Page:
+    def _page(self, read: Read, cursor: Any, *, doubt: str = "") -> Page:
         """Return what the reader gets: a page without what only our own going back brought again."""
         entities, new = read.entities, read.look.new
-        repeated = len(entities) - sum(new)
-        if repeated and self.passes and not self._resumed:
-            entities = [entity for entity, is_new in zip(entities, new, strict=True) if is_new]
-            repeated = 0
-        elif self._overlaps:
-            if repeated:
-                kept = [entity for entity in entities if self._previous.get(entity.key, self) != entity.data]
-                repeated -= len(entities) - len(kept)
-                entities = kept
+        repeated = 0
+        if sum(new) < len(entities):
+            fresh = {entity.key for entity, is_new in zip(entities, new, strict=True) if is_new}
+            if self.passes and not self._resumed:
+                entities = [entity for entity, is_new in zip(entities, new, strict=True) if is_new]
+            elif self._overlaps:
+                entities = [entity for entity in entities if self._previous.get(entity.key, self) != entity.data]
+            # Not those that stand twice in this very page.
+            repeated = len({entity.key for entity in entities} - fresh)
+        if self._overlaps:
             self._previous = {entity.key: entity.data for entity in read.entities}
         warnings, self.warnings = tuple(self.warnings), []
-        return Page(entities, cursor, self.proof.total, read.errors, max(0, repeated), warnings)
+        skew, self._skew = self._skew, None
+        return Page(entities, cursor, self.proof.total, read.errors, repeated, warnings, doubt=doubt, skew=skew)
 
     def _stored(self, following: PageRequest, *, request: PageRequest | None = None, read: Read | None = None) -> dict[str, Any]:
         """Return the cursor behind `read`."""
@@ -227,7 +249,7 @@ class Paging(Iterator[Page]):
             return False
         if self.passes and not self._gap.found:
             return False
-        if self.proof.moving or (self.proof.missing and not self.passes):
+        if self.proof.moving or self._lost or (self.proof.missing and not self.passes):
             return True
         marks = self._marks if self._marks[-1:] == self._last_mark else self._marks + self._last_mark
         wanted = min(self._listing.recheck, len(marks))
@@ -279,20 +301,24 @@ class _Gaps:
 _NEXT = ("next", "next_page", "next_cursor", "nextPageToken", "has_more", "@odata.nextLink", "continue")
 
 
-def _unpaged(listing: Listing, answer: PageAnswer) -> list[str]:
-    """Return a warning if a listing without a paginator may well have more pages."""
+def _unpaged(listing: Listing, answer: PageAnswer) -> tuple[str, str]:
+    """Say why a listing without a paginator has more pages, or may well have some."""
     if type(listing.paginator).__name__ != "SinglePage":
-        return []
+        return "", ""
     body = answer.body if isinstance(answer.body, dict) else {}
     links = body.get("links")
     announced = any(body.get(name) for name in _NEXT) or (isinstance(links, dict) and links.get("next"))
     if announced or 'rel="next"' in answer.headers.get("link", ""):
-        return ["the answer names a next page, but the listing has no paginator: only the first page is listed"]
+        return "the answer names a next page, but the listing has no paginator: only the first page is listed", ""
     rows = len(answer.items)
-    sizes = {value for value in (listing.params or {}).values() if isinstance(value, (int, str))}
-    if rows in ROUND or (rows > 1 and (rows in sizes or str(rows) in sizes)):
-        return [f"exactly {rows} rows came, and the listing has no paginator: if that is a full page, the others are missing"]
-    return []
+    if rows in ROUND or _is_asked_for(listing, rows):
+        return "", f"exactly {rows} rows came, and the listing has no paginator: if that is a full page, the others are missing"
+    return "", ""
+
+
+def _is_asked_for(listing: Listing, rows: int) -> bool:
+    """Tell whether a parameter of the listing asks for exactly so many rows."""
+    return rows > 1 and str(rows) in {str(value) for value in (listing.params or {}).values() if type(value) in (int, str)}
 
 
 def _part(cursor: Any, name: str) -> dict[str, Any]:

@@ -144,6 +144,8 @@ class Proof:
         # Its keys may be beyond memory while its digest is not: pages are fewer than rows.
         empty = not keys and not keyless
         known_page = not empty and not self._contents.add(digest)
+        if known_page:
+            new = (False,) * len(keys)
         fresh = sum(new) + (0 if known_page else len(keyless))
         self.pages += 1
         self.rows += len(keys) + len(keyless)

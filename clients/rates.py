@@ -58,7 +58,8 @@ class Budget:
 
         A window without a reset may be a moving one, so that a minute is worth another look.
         """
-        if self.remaining is None or self.remaining > 0:
+        if self.remaining is None or self.remaining > 0 or self.limit == 0:
+            # A limit of zero came with an answer: that is how some servers say that there is none.
             return 0.0
         return min(self.window or 0.0, 60.0) if self.resets_in is None else self.resets_in
 
@@ -76,7 +77,7 @@ class Wait:
 
 
 def wait(headers: Mapping[str, str], *, now: float | None = None) -> Wait | None:
-    """Return how long an answer asks to wait: by `Retry-After` or, without one, by a budget that is used up.
+    """Return how long an answer asks to wait: by `Retry-After` or, where that says nothing, by a budget that is used up.
 
     Args:
         headers: names in lower case.
@@ -87,10 +88,12 @@ def wait(headers: Mapping[str, str], *, now: float | None = None) -> Wait | None
         for header, scale in (("retry-after", 1.0), ("retry-after-ms", 1e-3), ("x-retry-after", 1.0), ("x-retry-after-ms", 1e-3))
         if (seconds := _asked(headers, header, now, scale)) is not None
     ]
-    if asked:
-        return max(asked, key=lambda one: one.seconds)
+    longest = max(asked, key=lambda one: one.seconds, default=None)
+    if longest is not None and longest.seconds > 0:
+        return longest
+    # `Retry-After: 0` says nothing (FreshBooks sends it with every answer); a budget that is used up may.
     spent = max(budgets(headers, now=now), key=lambda budget: budget.wait, default=None)
-    return None if spent is None or not spent.wait else _bounded(spent.wait, "rate limit")
+    return longest if spent is None or not spent.wait else _bounded(spent.wait, "rate limit")
 
 
 def retry_after(headers: Mapping[str, str], *, now: float | None = None) -> float | None:

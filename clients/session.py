@@ -14,7 +14,7 @@ from collections.abc import Container, Mapping
 from typing import TYPE_CHECKING, Self
 from urllib.parse import unquote_plus
 
-from clients.auth import Auth, Basic, Credentials, Secret
+from clients.auth import Auth, Basic, Credentials, Secret, secrets_in
 from clients.errors import (
     BrokenAnswerError,
     ClientError,
@@ -28,8 +28,8 @@ from clients.errors import (
 from clients.headers import encoded, merged
 from clients.pace import PATIENCE, Pace
 from clients.rates import retry_after
-from clients.statuses import REDIRECTS, error_of
-from clients.urls import encode_params, is_absolute, public_url, split_userinfo, with_query, without_params
+from clients.statuses import GATEWAYS, REDIRECTS, error_of
+from clients.urls import encode_params, is_absolute, public_url, split_userinfo, with_query, without_params, without_values
 from clients.version import VERSION
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ MAX_BYTES = 64 * 1024 * 1024
 _SAFE = frozenset({"GET", "HEAD"})
 _REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 _EVERYWHERE = frozenset({"accept", "user-agent"})
+_TELLING = 12
+"""Characters of a secret that no parameter of a link has by chance."""
 _UNKNOWN = "it was sent, and may or may not have been done"
 
 
@@ -118,7 +120,14 @@ class Session:
 
     def without_credentials(self, url: str) -> str:
         """Return `url` without what this client adds by itself, so that it may be stored."""
-        return without_params(split_userinfo(url)[0], self._own_params)
+        url = without_params(split_userinfo(url)[0], self._own_params)
+        if "?" not in url or (known := self._known_credentials()) is None:
+            return url
+        # Some APIs put the token that came in a header into the links that they hand out (Facebook's `paging.next`).
+        return without_values(url, {secret for secret in secrets_in(known) if len(secret) >= _TELLING})
+
+    def _known_credentials(self) -> Credentials | None:
+        return None if self._prepared is None else self._prepared[0]
 
     def _exchange(
         self,
@@ -156,16 +165,13 @@ class Session:
                 self._pace.heed(answer.raw_headers)
             if answer.status < 300 or answer.status in allowed:
                 return answer, url
-            if answer.status == 401 and credentials is not None and self._renew(credentials, again=renewed):
+            # Whatever a sign-in of somebody else's making says: once.
+            if answer.status == 401 and credentials is not None and self._renew(credentials, again=renewed) and not renewed:
                 renewed = True
                 continue
             received = answer.headers
-            error = error_of(answer.status, received, method=method, url=url)
-            if error is not None:
-                if isinstance(error, ServerError) and answer.status in (502, 504) and not repeatable:
-                    raise UnknownOutcomeError(f"{error.message}: {_UNKNOWN}", method=method, url=url, status=error.status)
-                raise error
-            if answer.status not in REDIRECTS:
+            _check(answer.status, received, method=method, url=url, repeatable=repeatable)
+            if answer.status == 304:
                 return answer, url
             url = self._follow(answer.status, received, method=method, url=url, target=target)
             left -= 1
@@ -262,3 +268,15 @@ class Session:
             )
         time.sleep(seconds)
         return self.without_credentials(following)
+
+
+def _check(status: int, received: Mapping[str, str], *, method: str, url: str, repeatable: bool) -> None:
+    """Raise what a status of 300 or more stands for, unless it is a redirect or says that nothing is new."""
+    error = error_of(status, received, method=method, url=url)
+    if isinstance(error, ServerError) and status in GATEWAYS and not repeatable:
+        raise UnknownOutcomeError(f"{error.message}: {_UNKNOWN}", method=method, url=url, status=status)
+    if error is not None:
+        raise error
+    if status != 304 and status not in REDIRECTS:
+        # 300, 305 and what nobody has heard of: what was asked for is elsewhere.
+        raise RedirectRefusedError(f"{status}, which is not followed", method=method, url=url, status=status)

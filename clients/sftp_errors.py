@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import asyncssh
 
 from clients.errors import (
@@ -42,6 +44,15 @@ def connect_error(error: BaseException, *, url: str) -> ClientError:
 _GONE = (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath)
 _LOST = (asyncssh.SFTPNoConnection, asyncssh.SFTPConnectionLost, asyncssh.SFTPBadMessage, asyncssh.DisconnectError, OSError)
 _BUSY = (asyncssh.SFTPFailure, asyncssh.SFTPNoSpaceOnFilesystem, asyncssh.SFTPLockConflict, asyncssh.SFTPNoMedia)
+
+
+def said(error: BaseException) -> str | None:
+    """Return what the server answered, in the words of its code: `no such file`; None where it did not answer."""
+    if isinstance(error, asyncssh.PermissionDenied):
+        return "permission denied"
+    if not isinstance(error, asyncssh.SFTPError) or isinstance(error, _LOST):
+        return None
+    return re.sub(r"(?<!^)(?=[A-Z])", " ", type(error).__name__.removeprefix("SFTP")).lower()
 
 
 def translate(error: BaseException, *, method: str, url: str, reads: bool) -> ClientError:

@@ -6,15 +6,15 @@ Importing it is cheap; zeep is imported when a client is made.
 
 from __future__ import annotations
 
-import base64
-import binascii
+import contextlib
 import threading
 from collections.abc import Collection, Mapping
 from importlib.util import find_spec
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any, Self
 
-from clients.auth import MASK, Auth, Basic, Credentials
+from clients import exchange
+from clients.auth import MASK, Auth, Basic, Credentials, secrets_in
 from clients.bodies import ENCODINGS
 from clients.errors import (
     AuthRefusedError,
@@ -28,7 +28,8 @@ from clients.errors import (
     TimedOutError,
     UnknownOutcomeError,
 )
-from clients.statuses import REDIRECTS, error_of
+from clients.pace import Pace
+from clients.statuses import GATEWAYS, REDIRECTS, error_of
 from clients.urls import Origin, encode_params, origin_of, public_url, split_userinfo, with_query
 from clients.version import VERSION
 
@@ -51,7 +52,9 @@ _ACCEPT = "text/xml, application/soap+xml, application/xml;q=0.9, multipart/rela
 class SoapClient:
     """A connection to one SOAP service, 1.1 or 1.2, for many threads at once. Use it as a context manager.
 
-    The WSDL is read at the first call. Credentials go to the origin of the WSDL, or to that of `address` where it is given, and
+    The WSDL is read at the first call. What its HTTP answers say about when to come again counts as it does for `HttpClient`: a
+    refusal or a server's fault with `Retry-After` is a `RateLimitedError`, and a budget that is used up holds further calls
+    back. Credentials go to the origin of the WSDL, or to that of `address` where it is given, and
     nowhere else: a WSDL that names another origin for its calls is refused, and so is one that imports documents of another
     origin. DTDs, entities and redirected calls are refused. Nothing that was sent is sent again.
 
@@ -129,6 +132,8 @@ class SoapClient:
             Wire(timeout=seconds, total=TOTAL * seconds, verify=verify, transport=None, max_bytes=max_bytes)
             for seconds in (timeout, operation_timeout)
         )
+        #: By origin: the WSDL may come from elsewhere.
+        self._paces: dict[Origin, Pace] = {}
         self._lock = threading.Lock()
         self._service: Service | None = None
 
@@ -173,6 +178,7 @@ class SoapClient:
         Raises:
             RejectedError: no such operation, the arguments do not fit the WSDL, a fault that is the caller's, or a WSDL that
                 points elsewhere.
+            UnknownOutcomeError: no answer came to one of `writes`, or only a gateway's.
             AuthRefusedError, RateLimitedError, TransientError, UnreadableError: as the tree in `errors` says.
         """
         service = self._open()
@@ -182,10 +188,13 @@ class SoapClient:
                 f"the service has no operation {operation!r}; it has: {known}"[:500], method="POST", url=service.url
             )
         content, headers = service.request(operation, arguments)
+        recorder, reads = exchange.current(), operation not in self._writes
+        named = contextlib.nullcontext() if recorder is None else recorder.calling(operation, repeatable=reads)
         try:
-            reply = self._exchange(service.url, content, headers)
-        except (TimedOutError, BrokenAnswerError) as error:
-            if operation not in self._writes:
+            with named:
+                reply = self._exchange(service.url, content, headers)
+        except (TimedOutError, BrokenAnswerError, ServerError) as error:
+            if reads or (isinstance(error, ServerError) and error.status not in GATEWAYS):
                 raise
             raise UnknownOutcomeError(
                 f"{error.message}: {operation!r} was sent, and may or may not have been done", method="POST", url=service.url
@@ -272,7 +281,11 @@ class SoapClient:
         merged = {"Accept": _ACCEPT, "Accept-Encoding": ENCODINGS, "User-Agent": f"sync-clients/{VERSION}", **headers}
         merged.update(credentials.headers)
         raw: RawHeaders = [(name.encode("ascii"), value.encode()) for name, value in merged.items()]
-        return wire.send(method, target, raw, content, shown=url), used
+        pace = self._paces.setdefault(target.origin, Pace())
+        pace.hold(method=method, url=url)
+        answer = wire.send(method, target, raw, content, shown=url)
+        pace.heed(answer.raw_headers)
+        return answer, used
 
     def _reply(self, answer: Answer, url: str) -> Reply | None:
         """Return the answer's content if it is an envelope without fault; None where there is none.
@@ -304,7 +317,10 @@ class SoapClient:
             raise
         fault = fault_of(root)
         if fault is not None:
-            error = fault_error(fault, status=status, faults=self._faults, url=url)
+            recorder = exchange.current()
+            if recorder is not None:
+                recorder.faulted(self._masked("/".join(fault.codes)) or "without a code")
+            error = fault_error(fault, status=status, headers=headers, faults=self._faults, url=url)
             error.message = self._masked(error.message)
             error.args = (error.message,)
             raise error
@@ -314,21 +330,12 @@ class SoapClient:
 
     def _masked(self, text: str) -> str:
         """Take our credentials out of what a service says: some repeat the password they refuse."""
-        for secret in sorted(self._secrets(), key=len, reverse=True):
+        found = secrets_in(self._auth.credentials()) if self._auth is not None else set()
+        password = getattr(self._wsse, "password", None)
+        found |= {password} if isinstance(password, str) and len(password) > 3 else set()
+        for secret in sorted(found, key=len, reverse=True):
             text = text.replace(secret, MASK)
         return text
-
-    def _secrets(self) -> set[str]:
-        credentials = self._auth.credentials() if self._auth is not None else Credentials()
-        found = {value for _, value in (*credentials.headers, *credentials.params)}
-        found |= {word for value in found for word in value.split()[1:]}
-        for word in list(found):
-            try:
-                found.add(base64.b64decode(word, validate=True).decode().partition(":")[2])
-            except (binascii.Error, UnicodeDecodeError, ValueError):
-                continue
-        found |= {value for value in (getattr(self._wsse, "password", None),) if isinstance(value, str)}
-        return {one for one in found if len(one) > 3}
 
 
 def _away(error: ClientError) -> ClientError:

@@ -12,6 +12,12 @@ from clients.errors import AuthRefusedError, ClientError, GoneError, RateLimited
 from clients.rates import wait
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
+GATEWAYS = frozenset({502, 504, 520, 522, 524, 598, 599})
+"""A gateway's own answers (52x are Cloudflare's, 59x those of older proxies): what is behind it may have done what was asked."""
+
+SOONEST = 1.0
+"""Nobody who refuses a request means that it may come again within less: at `Retry-After: 0`, or at a date in the past, a worker
+would ask hundreds of times a second, and use up no attempt."""
 
 _MEANING: dict[int, type[ClientError]] = {
     401: AuthRefusedError,
@@ -40,7 +46,8 @@ def error_of(status: int, headers: Mapping[str, str], *, method: str, url: str) 
         asked = wait(headers)
         if status == 429 or asked is not None:
             message += f", {asked}" if asked is not None else ", Retry-After cannot be read" if headers.get("retry-after") else ""
-            return RateLimitedError(message, method=method, url=url, status=status, retry_after=asked.seconds if asked else None)
+            seconds = None if asked is None else max(asked.seconds, SOONEST)
+            return RateLimitedError(message, method=method, url=url, status=status, retry_after=seconds)
     kind = _MEANING.get(status) or (RejectedError if status < 500 else ServerError)
     return kind(message, method=method, url=url, status=status)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from clients.auth import MASK
+from clients.errors import AuthRefusedError
 
 LEASE_PATIENCE = 60.0
 """Seconds to wait for somebody else's renewal; it takes one request."""
@@ -58,6 +59,10 @@ class Token:
         if not isinstance(stored, dict) or not isinstance(stored.get("access_token"), str):
             return None
         return cls(stored["access_token"], stored.get("expires_at"), stored.get("refresh_token"), str(stored.get("origin", "")))
+
+
+class TokenLostError(AuthRefusedError):
+    """The token endpoint took the request and its answer has no token: what was spent for it may be spent."""
 
 
 class TokenStore(Protocol):

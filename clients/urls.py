@@ -117,3 +117,12 @@ def without_params(url: str, names: Collection[str]) -> str:
         return url
     kept = [pair for pair in query.split("&") if unquote_plus(pair.partition("=")[0]) not in names]
     return f"{head}?{'&'.join(kept)}" if kept else head
+
+
+def without_values(url: str, values: Collection[str]) -> str:
+    """Return `url` without the query parameters that have one of `values`, as it is or behind a word (`Bearer …`)."""
+    head, mark, query = url.partition("?")
+    if not mark or not values:
+        return url
+    kept = [pair for pair in query.split("&") if unquote_plus(pair.partition("=")[2]) not in values]
+    return f"{head}?{'&'.join(kept)}" if kept else head

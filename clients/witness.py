@@ -112,14 +112,14 @@ class Witness(Recorder):
         headers: Sequence[tuple[bytes, bytes]] = (),
     ) -> None:
         """Note what came of it."""
-        pending = self._pending
+        pending = self.pending
         super().end(status=status, size=size, error=error)
         if pending is not None and status is not None:
             known: dict[str, str] = {}
             for raw_name, raw_value in headers:
                 name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
                 known[name] = f"{known[name]}, {value}" if name in known else value
-            self.sights.append(Sight(pending[0], pending[1], status, known, time.time(), self._tls))
+            self.sights.append(Sight(pending.method, pending.url, status, known, time.time(), self._tls))
 
 
 def tls_of(layer: ssl.SSLSocket | ssl.SSLObject) -> Tls:

@@ -11,6 +11,7 @@ from flows.lock import lock
 from flows.policy import Notify, PausePolicy, Since
 from flows.record import save_record
 from flows.tokens import stored_tokens
+from flows.window import Window
 
 __all__ = [
     "Client",
@@ -24,6 +25,7 @@ __all__ = [
     "Sync",
     "UnknownName",
     "UsageError",
+    "Window",
     "enqueue",
     "enqueue_many",
     "lock",

@@ -85,4 +85,6 @@ def paused_text(until: datetime | None, reason: str) -> str:
     else:
         clock = "%H:%M" if until.date() == datetime.now(UTC).date() else "%Y-%m-%d %H:%M"
         when = f"until {until:{clock}} UTC"
+        if until <= datetime.now(UTC):
+            when += ", and then until one request has tested it"
     return f"Paused {when}: {reason}" if reason else f"Paused {when}"

@@ -17,6 +17,7 @@ from flows.declaration import Sync
 from flows.entity import EntityWork
 from flows.gone import GoneGuard, flawed_text, how_to_allow
 from flows.hands import Hands
+from flows.hours import Hours
 from flows.job_work import tell_poisoned
 from flows.lease import LeaseKeeper
 from flows.lister import Ended, Lister
@@ -24,15 +25,20 @@ from flows.mark import Marker
 from flows.mask import Mask
 from flows.patience import is_outage, lost
 from flows.preview import Preview
+from flows.prober import Prober
 from flows.registry import load
 from flows.result import RunResult
 from flows.settings import client_settings
+from flows.told import SILENT, Teller, Told
 from flows.tracker import Progress, SilentTracker, Tracker, Waking
 from jobs import JobsError, LostLease, Queue
 from jobs.errors import DatabaseLost
-from jobs.job import Lane
+from jobs.job import Lane, Verdict
 from jobs.listing import Busy, ListingClaim
+from jobs.outcome import Failure, Success
+from jobs.pause import Pausing, Standing
 from jobs.poison import Poisoned
+from jobs.probe import Probe
 from jobs.store import JobStore
 from jobs.sweep import SweepResult
 from jobs.worker import this_worker
@@ -42,6 +48,9 @@ BATCHES = 2
 
 POLL = 0.25
 """Seconds between two looks for due jobs while listing goes on; a stored page wakes the wait at once."""
+
+TESTED = 5.0
+"""Seconds that a run waits for another worker that tests the client; if it takes longer, the next run comes (law 6)."""
 
 
 def run(
@@ -93,11 +102,15 @@ def run(
 def _run(work: "_Run", dry_run: bool) -> RunResult:
     started, sync = time.monotonic(), work.sync
     settings = client_settings(sync.client)
-    with Connections(sync.client, settings) as connections:
+    with Connections(sync.client, settings) as connections, Told(work.store, clients=[sync.client]) as told:
+        work.told = told
         gone = GoneGuard(sync, work.store, allow=work.allow_deletes)
         entity_work = EntityWork(sync, connections.get, Mask(settings), gone, connections.drop, Conditions.of(sync, work.store))
         result = work.preview(entity_work) if dry_run else work.run(entity_work)
-        return replace(result, seconds=time.monotonic() - started, requests=connections.requests)
+        result = replace(result, seconds=time.monotonic() - started, requests=connections.requests)
+        if not dry_run:
+            told.ended(sync, result)
+        return result
 
 
 class _Run:
@@ -114,9 +127,15 @@ class _Run:
         self.limited = declared or queue.rate is not None
         self.lane = Lane(sync.queue_id, sync.client.id, sync.id)
         self.worker = this_worker()
+        self.told: Teller = SILENT
+        #: Under which the next request is answered.
+        self.generation: int | None = None
+        #: The first page of the listing is a probe.
+        self.probe: Probe | None = None
         self.progress = Progress()
         self.swept = SweepResult(0)
         self.ended: Ended | None = None
+        self.hours = Hours(store, [sync.client], worker=self.worker)
         self.conclusion = Conclusion(sync, store, self.lane, self.progress)
         self.errors: list[BaseException] = []
         self.halt = threading.Event()
@@ -148,14 +167,28 @@ class _Run:
         finally:
             self.store.release_listing(claim)
 
-    def _paused(self) -> RunResult | None:
-        """Return what a run of a paused client comes to; it sends no request."""
-        pausing = self.store.paused(self.sync.client.id)
+    def _paused(self, *, dry_run: bool = False) -> RunResult | None:
+        """Return what a run of a paused client comes to; it sends no request.
+
+        Args:
+            dry_run: neither does it while the client waits for its probe, for it can be none.
+        """
+        standing = self._standing()
+        pausing = standing.pausing or (standing.reopening if dry_run else None)
         if pausing is None:
             return None
         return self.conclusion.result(
             "paused", stopped="paused", until=pausing.until, message=paused_text(pausing.until, pausing.reason)
         )
+
+    def _standing(self) -> Standing:
+        """Return how the client stands; in a declared window it is paused by whoever comes first."""
+        for pausing in self.hours.hold():
+            if pausing.is_new:
+                self.told.paused(self.sync.client, pausing)
+        standing = self.store.standing(self.sync.client.id)
+        self.generation = standing.generation
+        return standing
 
     def _work(self, claim: ListingClaim, entity_work: EntityWork) -> None:
         with (
@@ -165,14 +198,15 @@ class _Run:
         ):
             self.hands = hands = Hands(
                 self.store, {self.sync.id: entity_work}, crew, steps, keeper, self.tracker, self.progress, self.worker, self.halt,
-                prompt=[self.sync.id] if self.limited else [],
+                prompt=[self.sync.id] if self.limited else [], told=self.told,
             )  # fmt: skip
+            prober = Prober(self.store, hands, [self.lane], lease=self.queue.lease, on_poison=self._on_poison)
             lister = Lister(
                 self.sync, self.store, claim, self.lane, entity_work.connect, entity_work.judge, entity_work.judge_page,
                 Waking(self.tracker, self._wake), self.progress, claim.full, self.limit, lambda: self._lists_on(hands),
-                self._marker(claim.mark, claim.next_mark),
+                self._marker(claim.mark, claim.next_mark), self._page_came,
             )  # fmt: skip
-            threads = [threading.Thread(target=self._guard, args=(lambda: self._list(lister),), name="syncs-list")]
+            threads = [threading.Thread(target=self._guard, args=(lambda: self._list(lister, prober),), name="syncs-list")]
             threads += [
                 threading.Thread(target=self._guard, args=(lambda: self._batches(hands),), name=f"syncs-batch-{number}")
                 for number in range(BATCHES)
@@ -211,7 +245,7 @@ class _Run:
             return
         self.swept = self.store.sweep(
             claim, self.lane, max_share=self.sync.max_delete_share, delete=entity_work.deletes(), gone=self.progress.gone,
-            allow=self.allow_deletes, how=how_to_allow(self.sync),
+            allow=self.allow_deletes, how=how_to_allow(self.sync), doubt=ended.doubt,
         )  # fmt: skip
         for key, error in self.swept.errors:
             self.progress.fail(key, error)
@@ -252,41 +286,81 @@ class _Run:
 
     def _lists_on(self, hands: Hands) -> bool:
         """Tell whether to ask for another page; a claim reads pauses by itself, a listing looks for those of other processes."""
-        if self._goes_on(hands) and (pausing := self.store.paused(self.sync.client.id)) is not None:
-            hands.health.paused[self.sync.client.id] = pausing
+        if self._goes_on(hands):
+            standing = self._standing()
+            # Run out is not over: but for the one who tests it, nobody asks the client for anything.
+            pausing = standing.pausing or (None if hands.health.is_probing(self.sync.client.id) else standing.reopening)
+            if pausing is not None:
+                hands.health.paused[self.sync.client.id] = pausing
         return self._goes_on(hands)
 
-    def _list(self, lister: Lister) -> None:
+    def _list(self, lister: Lister, prober: Prober) -> None:
         try:
-            self._list_out(lister)
+            if self._is_tested(prober):
+                self._list_out(lister)
         except LostLease:
             self._on_lost()
+        finally:
+            if self.probe is not None:
+                prober.end(self.probe)
+            self.progress.listing_ended = True
+            self._wake()
 
     def _list_out(self, lister: Lister) -> None:
         ended = lister.run()
-        if ended.pause is not None:
-            client = self.sync.client.id
-            self.hands.health.paused[client] = self.store.pause(
-                client, ended.pause.when, cause=ended.cause, reason=ended.pause.reason, set_by=self.worker
-            )
+        client, health = self.sync.client.id, self.hands.health
+        if self.probe is not None and health.is_probing(client):
+            # It did not come to a page: an answer all the same, unless nobody asked.
+            health.answered(self.probe, None if ended.stopped == "stop" else _verdict_on(ended))
+        elif ended.pause is not None:
+            pausing = health.pause(client, ended.pause, ended.cause, generation=self.generation)
+            if pausing is None:
+                # Somebody has resumed the client while the request was on its way.
+                ended = Ended("error", f"listing: {ended.message}")
         elif ended.trouble:
-            policy = self.sync.client.pause
-            pausing = self.store.hear(
-                self.sync.client.id, [True], after=policy.after, durations=policy.durations, reason=ended.message,
-                set_by=self.worker,
-            )  # fmt: skip
-            if pausing is not None:
-                self.hands.health.paused[self.sync.client.id] = pausing
+            health.trouble(client, [True], ended.message, generation=self.generation)
         if ended.stopped in ("loop", "limit", "short") or (ended.stopped == "error" and not ended.trouble):
             # Nothing to resume: the next run looks at the whole listing again.
             self.store.abandon_listing(lister.claim)
         self.ended = self.ended or ended
-        self.progress.listing_ended = True
-        self._wake()
+
+    # -- a client whose pause has run out --------------------------------------------------------------------------------------
+
+    def _is_tested(self, prober: Prober) -> bool:
+        """Tell whether to list; of a client whose pause has run out, make or await the one try that goes first.
+
+        That is the client's `check`, else one due job of the sync, else the first page of the listing.
+        """
+        client, health, until = self.sync.client.id, self.hands.health, time.monotonic() + TESTED
+        while not self.halt.is_set():
+            standing = self._standing()
+            pausing = standing.pausing or (standing.reopening if time.monotonic() >= until else None)
+            if pausing is not None:
+                health.paused[client] = pausing
+            if pausing is not None or standing.reopening is None:
+                return pausing is None
+            probe = prober.begin(client)
+            if probe is None:
+                self.halt.wait(POLL)
+            elif prober.tries(probe, silent=False) is not None:
+                # Its answer shows in how the client stands.
+                until = 0.0
+            else:
+                self.probe = probe
+                return True
+        return False
+
+    def _page_came(self) -> None:
+        """Take note of a page: if it was the probe, the client is open from now on."""
+        health, client = self.hands.health, self.sync.client.id
+        if self.probe is not None and health.is_probing(client):
+            health.answered(self.probe, Verdict(Success()))
+            self.generation = self.store.standing(client).generation
 
     def _batches(self, hands: Hands) -> None:
         claimer = self.claimer
         while self._goes_on(hands):
+            hands.health.hold()
             # Asked before the claim: a page stored in between must not be missed.
             last_look = self.progress.listing_ended
             if hands.health.in_doubt(self.sync.id):
@@ -313,13 +387,14 @@ class _Run:
 
     def _conclude(self, claim: ListingClaim) -> RunResult:
         # A short pause may be over by now; it has ended this run all the same.
-        pausing = self.store.paused(self.sync.client.id) or self.hands.health.paused.get(self.sync.client.id)
+        standing = self.store.standing(self.sync.client.id)
+        pausing = standing.pausing or standing.reopening or self.hands.health.paused.get(self.sync.client.id)
         return self.conclusion.of(
             self.ended or Ended("stop", "stopped"), pausing=pausing, swept=self.swept, stopped=self.stop.is_set()
         )
 
     def preview(self, entity_work: EntityWork) -> RunResult:
-        if (paused := self._paused()) is not None:
+        if (paused := self._paused(dry_run=True)) is not None:
             return paused
         since = self.sync.incremental
         mark = None if since is None or self.full else self.store.listing_mark(self.sync.id, since.field)
@@ -333,3 +408,10 @@ class _Run:
             state = "partial"
         message = "; ".join(filter(None, (looking.refused, ended.message)))
         return replace(self.conclusion.result(state, stopped=ended.stopped, message=message), **looking.found)
+
+
+def _verdict_on(ended: Ended) -> Verdict:
+    """Return what the end of a listing says of the client."""
+    if ended.pause is not None:
+        return Verdict(ended.pause, cause=ended.cause)
+    return Verdict(Failure(ended.message), trouble=True) if ended.trouble else Verdict(Success())

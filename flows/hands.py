@@ -16,8 +16,9 @@ from flows.health import Health
 from flows.lease import LeaseKeeper
 from flows.tally import count, label_of, name_of, sum_up
 from flows.task import Order, Task
+from flows.told import SILENT, Teller
 from flows.tracker import Progress, Tracker
-from jobs.job import Done, Job, Settled
+from jobs.job import Done, Job, Settled, Verdict
 from jobs.store import JobStore
 
 T = TypeVar("T")
@@ -34,6 +35,20 @@ class Work(Protocol):
     @property
     def timeout(self) -> float | None:
         """Seconds for one job; with `None` one that hangs keeps its lease and its thread."""
+        ...
+
+    @property
+    def connect(self) -> Callable[[], Any]:
+        """Gives the calling thread a connection."""
+        ...
+
+    @property
+    def drop(self) -> Callable[[], None]:
+        """Gives the thread's connection up after trouble with it."""
+        ...
+
+    def judge(self, error: Exception) -> Verdict:
+        """Judge an exception of a request."""
         ...
 
     def work(self, job: Job) -> Done:
@@ -69,6 +84,8 @@ class Hands:
         now: set from outside: put back also what was begun.
         patient: does database work, again while the database is away; by default it is done once.
         prompt: types of jobs that begin next and whose finish waits for no company, because another job may wait for it.
+        told: who is told of pauses that begin and end here, and of jobs that fail for good.
+        heeds: whether pauses keep jobs in hand from being begun.
         stalled: seconds in which no thread took a job, after which those not begun go back; `None` keeps them.
     """
 
@@ -85,6 +102,8 @@ class Hands:
     patient: Callable[[Callable[[], Any]], Any] = lambda work: work()
     prompt: Collection[str] = ()
     stalled: float | None = None
+    told: Teller = SILENT
+    heeds: bool = True
     #: Jobs that were finished, and jobs that went back without having been worked.
     finished: int = 0
     released: int = 0
@@ -93,7 +112,9 @@ class Hands:
 
     def __post_init__(self) -> None:
         clients = {name: work.client for name, work in self.works.items()}
-        self.health = Health(self.store, clients, worker=self.worker, patient=self.patient)
+        self.health = Health(
+            self.store, clients, worker=self.worker, patient=self.patient, told=self.told, heeds=self.heeds
+        )  # fmt: skip
 
     def batch(self, jobs: Sequence[Job]) -> None:
         """Work a batch as one step. Returns when each of its jobs is finished or put back."""
@@ -139,8 +160,7 @@ class Hands:
         if done is None:
             self.release([job])
             return []
-        self.health.notice(done)
-        return self.finish([done])
+        return self.finish([self.health.notice(done)])
 
     def begin(self, jobs: Sequence[Job], answers: Answers) -> list[Task]:
         """Hand jobs to the threads."""
@@ -170,15 +190,15 @@ class Hands:
         return self.works[job.lane.type].work(job) if self._goes_on(job) else None
 
     def _goes_on(self, job: Job) -> bool:
-        if self.stop.is_set() or self.now.is_set() or job.lane.client in self.health.paused or self.keeper.is_lost(job):
+        if self.stop.is_set() or self.now.is_set() or self.keeper.is_lost(job):
             return False
-        return not self.health.in_doubt(job.lane.type)
+        return self.health.may_begin(job)
 
     def _answer(self, answers: Answers, job: Job, done: Done | None, error: BaseException | None) -> None:
         prompt = job.lane.type in self.prompt
         if done is not None:
             try:
-                self.health.notice(done)
+                done = self.health.notice(done)
             except BaseException as raised:  # noqa: BLE001 - raised by whoever waits for the batch
                 error = raised
             prompt = prompt or self.health.in_doubt(job.lane.type)
@@ -203,12 +223,15 @@ class Hands:
         self.tracker.progress(self.progress)
         for one in settled:
             self.works[one.job.lane.type].settled(one)
+        if any(one.state == "failure" for one in settled):
+            self.told.failed()
         return settled
 
-    def release(self, jobs: Sequence[Job]) -> None:
-        """Put jobs back that were not worked; no attempt is used."""
+    def release(self, jobs: Sequence[Job], why: str = "had not begun it when its client was paused") -> None:
+        """Put jobs back that were not worked; no attempt is used. A stop is reason enough, whatever `why` says."""
         if jobs:
-            self.patient(lambda: self.store.release(jobs, reason="put back by a worker that was told to stop"))
+            why = "was told to stop" if self.stop.is_set() or self.now.is_set() else why
+            self.patient(lambda: self.store.release(jobs, reason=f"put back by a worker that {why}"))
             self.keeper.drop(jobs)
             with self._lock:
                 self.released += len(jobs)
@@ -258,7 +281,7 @@ class _Batch:
         return seconds is not None and self._hands.crew.has_stalled(seconds)
 
     def _put_back(self) -> None:
-        self._hands.release(self._without(self._hands.crew.withdraw(self._tasks)))
+        self._hands.release(self._without(self._hands.crew.withdraw(self._tasks)), "had no thread for it")
 
     def _give_up(self) -> None:
         tasks = self._hands.crew.abandon(self._tasks)

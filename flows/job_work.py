@@ -246,7 +246,7 @@ class JobWork:
     @staticmethod
     def _is_unsafe(handed: HandedJob, pending: Exchange | None) -> bool:
         """Tell whether what hangs there must not be sent again blindly (RFC 9110, section 9.2.2)."""
-        return pending is not None and pending.method in ("POST", "PATCH") and not handed.is_keyed
+        return pending is not None and pending.is_unsafe and not handed.is_keyed
 
     def _conclude(self, handed: HandedJob, claim: _Claim, verdict: Verdict, exchanges: str | None) -> Done | Job:
         job, unit = handed.claim, handed.unit

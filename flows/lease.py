@@ -11,13 +11,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from jobs import JobsError
 from jobs.job import Job
 from jobs.listing import ListingClaim
+from jobs.probe import Probe
 from jobs.store import JobStore
 
 log = logging.getLogger("syncs.lease")
 
 
 class LeaseKeeper:
-    """Renews the leases of jobs and of the run itself, in a thread of its own: a job that blocks must not lose its lease.
+    """Renews the leases of jobs, of probes and of the run itself, in a thread of its own: a job that blocks must not lose its lease.
 
     Args:
         store: where the claims are.
@@ -34,6 +35,7 @@ class LeaseKeeper:
         self._listing = listing
         self._on_lost = on_lost
         self._held: dict[int, int] = {}
+        self._probes: set[Probe] = set()
         self._lost: set[tuple[int, int]] = set()
         self._lock = threading.Lock()
         self._end = threading.Event()
@@ -61,6 +63,16 @@ class LeaseKeeper:
                 if self._held.get(job.id) == job.claim_no:
                     del self._held[job.id]
 
+    def hold_probe(self, probe: Probe) -> None:
+        """Keep the right to probe a client from now on."""
+        with self._lock:
+            self._probes.add(probe)
+
+    def drop_probe(self, probe: Probe) -> None:
+        """Let it be: the probe is over."""
+        with self._lock:
+            self._probes.discard(probe)
+
     def is_lost(self, job: Job) -> bool:
         """Tell whether another worker has this job by now; its work is then not worth starting."""
         return (job.id, job.claim_no) in self._lost
@@ -75,7 +87,7 @@ class LeaseKeeper:
 
     def _renew(self) -> None:
         with self._lock:
-            claims = list(self._held.items())
+            claims, probes = list(self._held.items()), list(self._probes)
         kept = self._store.renew(claims, lease=self._lease)
         with self._lock:
             for job_id, claim_no in claims:
@@ -83,6 +95,10 @@ class LeaseKeeper:
                 if job_id not in kept and self._held.get(job_id) == claim_no:
                     self._lost.add((job_id, claim_no))
                     del self._held[job_id]
+        for probe in probes:
+            if not self._store.renew_probe(probe, lease=self._lease):
+                # What it says will change nothing.
+                self.drop_probe(probe)
         if self._listing is not None and not self._store.renew_listing(self._listing, lease=self._lease):
             self._listing = None
             if self._on_lost is not None:

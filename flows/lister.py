@@ -31,13 +31,18 @@ class Resumable(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """Why a listing ended: `end`, `short`, `limit`, `loop`, `error`, `paused` or `stop`, and what to say about it."""
+    """Why a listing ended: `end`, `short`, `limit`, `loop`, `error`, `paused` or `stop`, and what to say about it.
+
+    Args:
+        doubt: why nobody can tell whether an `end` is one.
+    """
 
     stopped: str
     message: str = ""
     pause: Pause | None = None
     cause: str = ""
     trouble: bool = False
+    doubt: str = ""
 
 
 _END = object()
@@ -59,6 +64,7 @@ class Lister:
         limit: stop after so many entities; `None` lists all.
         goes_on: asked before each page.
         marker: follows an incremental listing.
+        answered: told of each page that came, before it is stored.
     """
 
     sync: Sync
@@ -74,12 +80,15 @@ class Lister:
     limit: int | None
     goes_on: Callable[[], bool]
     marker: Marker | None = None
+    answered: Callable[[], None] = lambda: None
     #: How many entities the listing says it has, as its last page said.
     announced: int | None = None
     #: Entities of this listing that an earlier run has shown, where this one goes on behind them.
     shown_before: int = 0
     #: What the listing said behind its last page, if it knows that it is not complete.
     incomplete: IncompleteError | None = None
+    #: What the listing said of pages that may not have been whole.
+    doubt: str = ""
 
     def run(self) -> Ended:
         """List until the end, and say why it ended. Never raises for what the remote side did."""
@@ -114,7 +123,7 @@ class Lister:
                 if missing := self._misses():
                     return Ended("short", self._short(missing))
                 self.store.complete_listing(self.claim, self._marked())
-                return Ended("end", self._warning())
+                return Ended("end", self._warning(), doubt=self.doubt)
             if isinstance(found, Ended):
                 return found
             at = found
@@ -144,6 +153,7 @@ class Lister:
         page = attempt(lambda: next(pages, None), self.judge_page)
         if isinstance(page, Verdict):
             raise _Judged(page)
+        self.answered()
         if page is None:
             return _END
         items = attempt(lambda: items_of(page), self.judge)
@@ -157,8 +167,10 @@ class Lister:
         self._warn(page)
         if page.total is not None:
             self.announced = page.total
+        self.doubt = self.doubt or page.doubt
         # Asked before the page is stored: a listing that is complete may delete.
-        last = last and self.incomplete is None and not self._misses(len(items) - page.repeated + len(page.errors))
+        shown = len({item.key for item in items}) - page.repeated + len(page.errors)
+        last = last and self.incomplete is None and not self._misses(shown)
         if cut:
             items = items[:room]
         self._follow(page, items)
@@ -181,6 +193,7 @@ class Lister:
         if marker is None:
             return
         marker.holds |= bool(page.later)
+        marker.heed(page.skew)
         if isinstance(looked := attempt(lambda: marker.look([item.data for item in items]), self.judge), Verdict):
             raise _Judged(looked)
 
@@ -239,7 +252,13 @@ def items_of(page: Page) -> list[Item]:
 
 
 def _is_stale(verdict: Verdict) -> bool:
-    """Tell whether a refusal of the very first resumed page may be the cursor's fault: cursors expire."""
+    """Tell whether a refusal of the very first resumed page may be the cursor's fault: cursors expire.
+
+    Also 401 and 403: that is what links with a signature say then, and one of another host after `base_url` was changed. Where it
+    is our sign-in, the first page says so, too.
+    """
+    if isinstance(verdict.outcome, Pause):
+        return verdict.cause == "enforced"
     return isinstance(verdict.outcome, Gone) or (isinstance(verdict.outcome, Failure) and not verdict.trouble)
 
 

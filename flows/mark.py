@@ -4,8 +4,8 @@ The bound is inclusive: what has the mark's own value comes again, and is found 
 that a complete listing has shown, but not past what could be missed:
 
 - what changes on a page that was read already gets a later time than that at which the listing began. So a time does not move
-  past that moment (by our clock; `overlap` covers what the clocks differ by). That also holds back a single row with a date in
-  the future, which would hide everything until then;
+  past that moment, by our clock or, where that is behind, by the remote one's (the first answer's `Date` tells). That also holds
+  back a single row with a date in the future, which would hide everything until then;
 - a number that is no time knows no such moment. It moves to the highest one where the listing is in its order, or where an
   `overlap` is declared that covers what changes meanwhile; else to the highest one of the first page.
 """
@@ -21,6 +21,9 @@ from jobs.listing import Marked
 
 AHEAD = timedelta(hours=1)
 """Clocks differ by less; what lies further in the future is worth a word."""
+
+BEHIND = timedelta(days=3650)
+"""A clock that was never set; no `Date` takes more than this back."""
 
 
 class Marker:
@@ -44,6 +47,7 @@ class Marker:
         self._last = Moment.of(noted.get("last"))
         self._is_sorted = bool(noted.get("sorted", True))
         self._is_first = "began" not in noted
+        self._start = now
         self._seen = self._missing = self._other = 0
         #: Something is left for later, so that the mark stays where it is.
         self.holds = bool(noted.get("holds"))
@@ -52,6 +56,11 @@ class Marker:
     def ask(self) -> dict[str, Any] | None:
         """The parameters that ask for what is new; `None` asks for all."""
         return None if self._mark is None else {self._since.param: self._mark.before(self._since.overlap)}
+
+    def heed(self, skew: float | None) -> None:
+        """Take in by how many seconds the remote side's clock is ahead: rows that change get their times from that one."""
+        if skew is not None and skew < 0 and self._is_first:
+            self._began = min(self._began, self._start - min(timedelta(seconds=-skew), BEHIND))
 
     def look(self, items: Iterable[Any]) -> None:
         """Take in the listed items of a page, in their order."""

@@ -2,14 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from math import inf
 from types import MappingProxyType
 from typing import Any
 
 from clients.paths import compile_path
 from flows.errors import DeclarationError
+from flows.window import LONGEST, Window, window_at
 
 _ENFORCED: Mapping[int, float | None] = MappingProxyType({401: 900, 403: 900, 407: 900})
+
+
+_MONDAY = datetime(2024, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -20,22 +25,31 @@ class PausePolicy:
         after: so many generic errors in a row pause the client.
         durations: seconds by error level; the last one serves all higher levels.
         enforced: seconds by status that pause at once (also for SOAP's and FTP's equals); `None` waits for a person.
-        windows: declared maintenance windows.
+        windows: declared maintenance windows; while one lasts, no request is sent.
 
     Raises:
-        DeclarationError: a number is out of range.
+        DeclarationError: a number is out of range, or the windows leave no time to work.
     """
 
     after: int = 3
     durations: tuple[float, ...] = (60, 300, 1800, 7200)
     enforced: Mapping[int, float | None] = field(default_factory=lambda: _ENFORCED)
-    windows: tuple[Any, ...] = ()
+    windows: tuple[Window, ...] = ()
 
     def __post_init__(self) -> None:
         if self.after < 1:
             raise DeclarationError(f"PausePolicy(after=…) must be at least 1, got {self.after}")
-        if not self.durations or any(seconds <= 0 for seconds in self.durations):
+        if not self.durations or not all(_is_duration(seconds) for seconds in self.durations):
             raise DeclarationError(f"PausePolicy(durations=…) must be positive seconds, got {self.durations}")
+        for status, seconds in self.enforced.items():
+            if seconds is not None and not _is_duration(seconds):
+                raise DeclarationError(
+                    f"PausePolicy(enforced=…) must be positive seconds, or None to wait for a person, got {seconds!r} for {status}"
+                )
+        if not isinstance(self.windows, tuple | list) or not all(isinstance(one, Window) for one in self.windows):
+            raise DeclarationError(f"PausePolicy(windows=…) must be a tuple of Window(…), got {self.windows!r}")
+        if (end := window_at(self.windows, _MONDAY)) is not None and end - _MONDAY >= LONGEST:
+            raise DeclarationError("PausePolicy(windows=…) leaves no time to work: one window follows the other without a gap")
 
     def duration(self, level: int) -> float:
         """Return the seconds of a pause at this error level, counted from 0."""
@@ -85,3 +99,7 @@ class Since:
             raise DeclarationError(f"Since(param=…) must be the name of a parameter, got {self.param!r}")
         if isinstance(self.overlap, bool) or not isinstance(self.overlap, int | float) or not 0 <= self.overlap < inf:
             raise DeclarationError(f"Since(overlap=…) must be 0 or a positive number, got {self.overlap!r}")
+
+
+def _is_duration(seconds: object) -> bool:
+    return isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 < seconds < inf

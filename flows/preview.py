@@ -53,6 +53,7 @@ class Preview:
         #: The hash of each key that was listed; 60 MB for a million of them.
         self._listed: set[int] = set()
         self._announced: int | None = None
+        self._doubt = ""
         #: Why the sweep would delete nothing.
         self.refused = ""
 
@@ -91,6 +92,7 @@ class Preview:
             return ended_by(items)
         progress, limit = self._progress, self._limit
         self._announced = page.total if page.total is not None else self._announced
+        self._doubt = self._doubt or page.doubt
         try:
             self._look(items[: None if limit is None else limit - progress.listed])
         except PayloadError as error:
@@ -140,7 +142,7 @@ class Preview:
         if missing.count and not self._allow:
             self.refused = refusal(
                 self._sync.id, missing.count, missing.live, gone=0, listed=self._progress.listed,
-                max_share=self._sync.max_delete_share, how=how_to_allow(self._sync),
+                max_share=self._sync.max_delete_share, how=how_to_allow(self._sync), doubt=self._doubt,
             )  # fmt: skip
         if not self.refused:
             self._count("would_delete", missing.keys, missing.count)

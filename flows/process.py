@@ -105,6 +105,7 @@ class _Witness:
         self._exchanges: list[dict[str, str]] = []
         self.client: Client = work.client
         self.timeout = work.timeout
+        self.connect, self.drop, self.judge = work.connect, work.drop, work.judge
 
     def work(self, job: Job) -> Done:
         """Work it."""

@@ -34,6 +34,8 @@ class Settings(BaseSettings, env_prefix="SYNCS_"):
     notify_notice: Annotated[list[str], NoDecode] = Field(default_factory=list, repr=False)
     notify_warning: Annotated[list[str], NoDecode] = Field(default_factory=list, repr=False)
     notify_error: Annotated[list[str], NoDecode] = Field(default_factory=list, repr=False)
+    #: Seconds in which one cause is told once; what comes in between is counted.
+    notify_window: float = Field(3600, gt=0)
     smtp_url: SecretStr | None = None
 
     @field_validator("notify_notice", "notify_warning", "notify_error", mode="before")

@@ -16,6 +16,7 @@ from flows.crew import Crew
 from flows.duty import Duty
 from flows.hands import Hands
 from flows.patience import Outage, Patience
+from flows.prober import Prober
 from jobs.job import Job, Lane
 from jobs.store import JobStore
 from jobs.wake import JITTER, Wakes, jittered
@@ -37,6 +38,9 @@ LIMITED_EVERY = 0.2
 RATED_EVERY = 0.05
 """Seconds over which the speed of the threads is measured at least."""
 
+PROBE_EVERY = 0.2
+"""Seconds between two looks for clients to test while there is other work; while there is none, each turn looks."""
+
 LEAVING = 10.0
 """Seconds that a worker which was told to leave at once waits for the database to take its jobs back."""
 
@@ -54,6 +58,7 @@ class Shift:
         hands: who works; what stops them is set here.
         crew: the threads.
         claimer: who claims.
+        prober: who tests clients whose pause has run out.
         wakes: what wakes this thread.
         bounds: what ends it.
         patience: with the database.
@@ -63,11 +68,12 @@ class Shift:
     """
 
     def __init__(
-        self, store: JobStore, duty: Duty, lanes: Sequence[Lane], hands: Hands, crew: Crew, claimer: Claimer, wakes: Wakes,
-        bounds: Bounds, patience: Patience, *, stop: threading.Event, now: threading.Event, tidy: Callable[[], object],
+        self, store: JobStore, duty: Duty, lanes: Sequence[Lane], hands: Hands, crew: Crew, claimer: Claimer, prober: Prober,
+        wakes: Wakes, bounds: Bounds, patience: Patience, *, stop: threading.Event, now: threading.Event,
+        tidy: Callable[[], object],
     ) -> None:  # fmt: skip
         self._store, self._duty, self._hands, self._crew = store, duty, hands, crew
-        self._claimer, self._wakes, self._bounds = claimer, wakes, bounds
+        self._claimer, self._prober, self._wakes, self._bounds = claimer, prober, wakes, bounds
         self._stop, self._now, self._tidy = stop, now, tidy
         self._lanes = lanes
         self._limited = [lane for lane in lanes if lane.queue in duty.limited]
@@ -75,7 +81,7 @@ class Shift:
         self._outage = Outage(patience)
         self._memory = Memory(bounds.memory_limit)
         self._began = time.monotonic()
-        self._tidied_at = self._looked_at = self._began
+        self._tidied_at = self._looked_at = self._probed_at = self._began
         #: The last claim found nothing.
         self._dry = False
         self._limited_at = 0.0
@@ -87,6 +93,8 @@ class Shift:
         self._claimed = 0
         #: Batches in hand; their threads count down.
         self._batches = 0
+        #: Clients that are being tested here, or were in vain: not before then, by `time.monotonic`.
+        self._tests: dict[str, float] = {}
         self._errors: list[BaseException] = []
         self._lock = threading.Lock()
         self._over = threading.Event()
@@ -120,7 +128,10 @@ class Shift:
         # Asked before the claim: what a batch leaves for others when it ends must not be missed.
         quiet = self._batches == 0
         try:
-            if self._look():
+            self._hands.health.hold()
+            took = self._look()
+            # In this order: what a probe has opened is claimed first, and one that is due keeps nobody from the end.
+            if self._probe(idle=not took) or took:
                 self._outage.answered()
                 return True
             if quiet and self._is_over():
@@ -172,6 +183,39 @@ class Shift:
         if time.monotonic() - self._tidied_at >= TIDY_EVERY:
             self._tidied_at = time.monotonic()
             threading.Thread(target=self._tidy, name="syncs-tidy", daemon=True).start()
+
+    # -- probing ---------------------------------------------------------------------------------------------------------------
+
+    def _probe(self, *, idle: bool) -> bool:
+        """Begin to test clients whose pause has run out; tell whether there were any."""
+        if self._more() <= 0 or not (idle or time.monotonic() - self._probed_at >= PROBE_EVERY):
+            return False
+        self._probed_at = time.monotonic()
+        began = False
+        for pausing in self._prober.due():
+            with self._lock:
+                if self._tests.get(pausing.client, 0.0) > time.monotonic():
+                    continue
+                self._tests[pausing.client] = float("inf")
+                self._batches += 1
+                self._claimed += 1
+            began = True
+            threading.Thread(target=self._test, args=(pausing.client,), name="syncs-probe", daemon=True).start()
+        return began
+
+    def _test(self, client: str) -> None:
+        jobs = 0
+        try:
+            jobs = self._prober.test(client)
+        except BaseException as error:  # noqa: BLE001 - raised by `run`
+            self._errors.append(error)
+        finally:
+            with self._lock:
+                # Without a job there was a check, or no room in the queue, or another worker was first: no hurry.
+                self._tests[client] = 0.0 if jobs else time.monotonic() + POLL
+                self._claimed += jobs - 1
+                self._batches -= 1
+            self._wakes.poke()
 
     # -- claiming --------------------------------------------------------------------------------------------------------------
 
@@ -272,8 +316,8 @@ class Shift:
         return min(2 * BATCH, int(self._rate * AHEAD))
 
     def _begin(self, jobs: list[Job]) -> None:
-        self._claimed += len(jobs)
         with self._lock:
+            self._claimed += len(jobs)
             self._batches += 1
         threading.Thread(target=self._work, args=(jobs,), name="syncs-batch", daemon=True).start()
 

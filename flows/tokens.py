@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from clients.auth import Secret, reveal
 from clients.errors import AuthRefusedError, ClientError, ConnectFailedError, RateLimitedError, RejectedError, ServerError
-from clients.tokens import LEASE_PATIENCE, Token, digest_of
+from clients.statuses import GATEWAYS
+from clients.tokens import LEASE_PATIENCE, Token, TokenLostError, digest_of
 
 if TYPE_CHECKING:
     from cryptography.fernet import Fernet
@@ -233,5 +234,7 @@ def _was_not_spent(error: ClientError) -> bool:
     """Tell whether a token endpoint surely gave no token: it was not reached, or it said so."""
     if isinstance(error, ServerError):
         # A gateway speaks for itself only.
-        return error.status not in (502, 504)
+        return error.status not in GATEWAYS
+    if isinstance(error, TokenLostError):
+        return False
     return isinstance(error, ConnectFailedError | AuthRefusedError | RejectedError | RateLimitedError)

@@ -19,8 +19,10 @@ from flows.job_work import tell_poisoned
 from flows.lease import LeaseKeeper
 from flows.maintain import tidy
 from flows.patience import ONE_SHOT, Patience
+from flows.prober import Prober
 from flows.registry import Registry
 from flows.shift import Shift
+from flows.told import Told
 from flows.tracker import Progress, SilentTracker, Tracker, Waking
 from jobs import JobsError
 from jobs.job import Job
@@ -63,6 +65,7 @@ def work(
     tracker: Tracker | None = None,
     stop: threading.Event | None = None,
     now: threading.Event | None = None,
+    wakes: Wakes | None = None,
 ) -> WorkResult:
     """Work queues off.
 
@@ -86,6 +89,7 @@ def work(
         tracker: who watches.
         stop: set it to begin no further job and finish those in hand.
         now: set it to put back the jobs in hand; it is set here when the grace is over.
+        wakes: how it waits while there is nothing to do; by default until the database says that something may have come.
 
     Raises:
         UnknownName: a queue, type or phase that nothing declares.
@@ -102,27 +106,32 @@ def work(
         patience(lambda: store.bring_home(chosen.homes))
         for queue in chosen.queues.values():
             patience(lambda queue=queue: store.serve(queue, declared=queue.id in chosen.declared))  # type: ignore[misc]
-        wakes = stack.enter_context(Wakes(store.db))
+        wakes = stack.enter_context(Wakes(store.db)) if wakes is None else wakes
+        told = stack.enter_context(Told(store, registry))
+        told.look()
         keeper = stack.enter_context(LeaseKeeper(store, lease=chosen.lease))
         crew = stack.enter_context(Crew(chosen.threads, limits=chosen.limits, on_free=wakes.poke))
         steps = stack.enter_context(Crew(chosen.threads, name="syncs-step"))
         halt = threading.Event()
 
         def goes_on(job: Job) -> bool:
-            return not (halt.is_set() or stop.is_set() or now.is_set() or job.lane.client in hands.health.paused)
+            return not (halt.is_set() or stop.is_set() or now.is_set()) and hands.health.may_begin(job)
 
         made = works(stack, store, chosen, is_lost=keeper.is_lost, goes_on=goes_on, restart=crew.restart)
         hands = Hands(
             store, made, crew, steps, keeper, Waking(tracker or SilentTracker(), wakes.poke), progress, this_worker(), halt,
-            now=now, patient=patience, prompt=chosen.prompt, stalled=STALLED,
+            now=now, patient=patience, prompt=chosen.prompt, stalled=STALLED, told=told,
         )  # fmt: skip
         lanes = [lane for lane in chosen.lanes if lane.type in made]
-        claimer = Claimer(
-            store, lanes, worker=hands.worker, lease=chosen.lease, on_poison=lambda one: _poisoned(one, made, registry, progress)
-        )
+
+        def on_poison(one: Poisoned) -> None:
+            _poisoned(one, made, registry, progress)
+
+        claimer = Claimer(store, lanes, worker=hands.worker, lease=chosen.lease, on_poison=on_poison)
+        prober = Prober(store, hands, lanes, lease=chosen.lease, on_poison=on_poison)
         Shift(
-            store, chosen, lanes, hands, crew, claimer, wakes, bounds, patience, stop=stop, now=now,
-            tidy=lambda: _tidy(store, chosen, halt),
+            store, chosen, lanes, hands, crew, claimer, prober, wakes, bounds, patience, stop=stop, now=now,
+            tidy=lambda: _tidy(store, chosen, halt, told),
         ).run()  # fmt: skip
     return WorkResult(
         hands.finished, progress.succeeded + progress.unchanged + progress.gone, progress.failed, time.monotonic() - started
@@ -139,7 +148,9 @@ def _poisoned(one: Poisoned, works: Mapping[str, Work], registry: Registry, prog
         tell_poisoned(one, registry.job_types.get(one.type))
 
 
-def _tidy(store: JobStore, chosen: Duty, halt: threading.Event) -> None:
+def _tidy(store: JobStore, chosen: Duty, halt: threading.Event, told: Told) -> None:
+    # What others left untold, and what a channel did not take the last time.
+    told.look()
     try:
         tidy(store, stop=halt.is_set)
         # What was in the hands of a dead worker goes back to where that one had claimed it.

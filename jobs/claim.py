@@ -1,7 +1,7 @@
 """Claiming: which lanes give how many jobs, within the limits of their queues. Decides nothing about outcomes."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from sqlalchemy import Connection
 
@@ -36,16 +36,19 @@ class Claims:
         rescues: what takes back the jobs of dead workers on the way.
         ageing: seconds of waiting that count as a step of priority.
         look_every: seconds between two looks at a queue.
+        probing: pauses do not matter, for each claim has the right to take past them, see `may`.
     """
 
-    def __init__(self, db: Database, rescues: Rescues, *, ageing: float = AGEING, look_every: float = LOOK_EVERY) -> None:
+    def __init__(
+        self, db: Database, rescues: Rescues, *, ageing: float = AGEING, look_every: float = LOOK_EVERY, probing: bool = False
+    ) -> None:
         self._db = db
         self._rescues = rescues
         self._ageing = ageing
         self._look_every = look_every
         self._budgets = Budgets(db)
-        self._heads = Heads(db)
-        self._takes = Takes(db)
+        self._heads = Heads(db, probing=probing)
+        self._takes = Takes(db, probing=probing)
         self._turns = Turns()
         self._limits: dict[str, Limits] = {}
         self._looked_at: dict[str, float] = {}
@@ -62,15 +65,16 @@ class Claims:
     @again
     def claim(
         self, lanes: Sequence[Lane], n: int, *, worker: str, lease: float, suspects: bool = False,
-        on_poison: OnPoison | None = None,
+        on_poison: OnPoison | None = None, may: Callable[[Connection], bool] | None = None,
     ) -> list[Job]:  # fmt: skip
         """Take up to `n` jobs that are due, and rescue expired ones on the way (law 4).
 
         Among lanes the highest priority goes first, and no job of one lane before a more urgent one of another. Lanes of
         equal priority share the claim and take turns, clients first, so that a long lane does not hide a short one. Priority
         does not starve either: what has waited so long that its age outweighs its priority (`AGEING`) gets a fourth of the
-        places, looked for once a second (M9). Jobs of a paused client stay where they are (law 5). Jobs of one serial key
-        are claimed one at a time, in the order of their ids; a delayed one holds back the later ones.
+        places, looked for once a second (M9). Jobs of a client that is paused, or waits for its probe, stay where they are
+        (law 5). Jobs of one serial key are claimed one at a time, in the order of their ids; a delayed one holds back the
+        later ones.
 
         A queue with limits gives no more than they leave, over all workers (`jobs.budget`): `[]` may mean that nothing is
         due or that nothing may start, see `wait_hint`. A limit holds from the commit that declares it; what was claimed
@@ -84,6 +88,7 @@ class Claims:
             suspects: take the jobs that were in a dying worker's hands instead of the others. Worked one at a time,
                 they show which of them kills its worker, and the rest of its batch is spared.
             on_poison: told of jobs that ended because they keep killing their workers, once that is committed.
+            may: asked first, in the transaction of the claim; a no claims nothing.
 
         Returns:
             Claimed jobs. Those of one lane are in order: urgent first, then due first, then first come.
@@ -91,14 +96,16 @@ class Claims:
         if n < 1 or not lanes:
             return []
         by = By(worker, lease, suspects)
-        if len(lanes) == 1 and self._needs_no_look(lanes[0].queue, suspects):
+        if may is None and len(lanes) == 1 and self._needs_no_look(lanes[0].queue, suspects):
             with self._db.write(single=True) as connection:
                 jobs = self._takes.take(connection, lanes[0], n, by)
             self._turns.went(len(jobs))
             return jobs
         queues = sorted({lane.queue for lane in lanes})
-        due, ageing = self._due(queues, self._looked_at), self._due_for_ageing(queues, suspects)
         with self._db.write(prepared=True) as connection:
+            if may is not None and not may(connection):
+                return []
+            due, ageing = self._due(queues, self._looked_at), self._due_for_ageing(queues, suspects)
             for queue in due:
                 self._limits[queue] = self._budgets.look(connection, queue)
             limits = self._lock(connection, queues)

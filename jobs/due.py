@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import CTE, Integer, exists, func, literal_column, select
+from sqlalchemy import CTE, ColumnElement, Integer, and_, case, exists, func, literal_column, or_, select
 
 from jobs.clock import UTCDateTime
 from jobs.database import Database
 from jobs.job import Lane
 from jobs.models import job, pause
-from jobs.ready import ORDER, LaneColumns, is_free, is_in_turn
+from jobs.ready import ORDER, LaneColumns, is_in_turn, is_open
 from jobs.rows import Rows
 from jobs.settle import QUEUED
 
@@ -29,19 +29,27 @@ class Dues:
     def __init__(self, db: Database) -> None:
         self._db = db
         self._lanes = Rows(db, {"n": "int", "queue": "text", "client": "text", "type": "text", "phase": "text"}, name="lane")
-        level = self._levels(db).c
-        of_level = [*LaneColumns(*(level[name] for name in _NAMES)).fits(), job.c.priority == level.priority]
-        later = select(job.c.available_at).where(job.c.state == QUEUED, *of_level, job.c.available_at > db.now)
-        due = select(job.c.id).where(job.c.state == QUEUED, *of_level, job.c.available_at <= db.now, is_in_turn())
-        later, due = (one.order_by(job.c.available_at).limit(1) for one in (later, due))
-        self._next = select(func.min(later.scalar_subquery()).label("at"), db.now.label("now")).where(level.priority.is_not(None))
-        self._due = select(exists(select(level.priority).where(due.scalar_subquery().is_not(None))))
-        self._ends = select(pause.c.client, pause.c.until, db.now.label("now")).where(
-            pause.c.ended_at.is_(None), pause.c.until > db.now
+        client = self._lanes.client
+        # Of a client that is paused, or probed by somebody, nothing may begin before that ends.
+        ends = case((pause.c.until > db.now, pause.c.until), else_=pause.c.probe_until)
+        is_shut = and_(pause.c.ended_at.is_(None), or_(pause.c.until.is_(None), ends > db.now))
+        self._ends = select(pause.c.client, ends.label("until"), db.now.label("now")).where(
+            pause.c.ended_at.is_(None), ends > db.now
         )
+        level = self._levels(~exists(literal_column("1")).where(pause.c.client == client, is_shut)).c
+        later = select(job.c.available_at).where(*_of(level), job.c.available_at > db.now)
+        later = later.order_by(job.c.available_at).limit(1)
+        self._next = select(func.min(later.scalar_subquery()).label("at"), db.now.label("now")).where(level.priority.is_not(None))
+        self._due = {False: self._is_due(db, is_open(client)), True: self._is_due(db)}
 
-    def _levels(self, db: Database) -> CTE:
-        """Each priority of each lane whose client is not paused, the highest first: one step in the index for each."""
+    def _is_due(self, db: Database, *gate: ColumnElement[bool]) -> Any:
+        level = self._levels(*gate).c
+        due = select(job.c.id).where(*_of(level), job.c.available_at <= db.now, is_in_turn())
+        due = due.order_by(job.c.available_at).limit(1)
+        return select(exists(select(level.priority).where(due.scalar_subquery().is_not(None))))
+
+    def _levels(self, *gate: ColumnElement[bool]) -> CTE:
+        """Each priority of each lane that passes the gate, the highest first: one step in the index for each."""
         lanes = self._lanes
 
         def highest(of: Any, *conditions: Any) -> Any:
@@ -52,7 +60,7 @@ class Dues:
         columns = [getattr(lanes, name).label(name) for name in _NAMES]
         level = (
             select(*columns, highest(lanes).label("priority"), literal_column("1", Integer).label("depth"))
-            .where(is_free(db, lanes.client))
+            .where(*gate)
             .cte("level", recursive=True)
         )
         of = level.c
@@ -72,8 +80,8 @@ class Dues:
             lanes: which.
 
         Returns:
-            Seconds until the first delayed job of these lanes is due, or the first pause of their clients ends; `None` if
-            nothing of that is known.
+            Seconds until the first delayed job of these lanes is due, or the first pause of their clients ends, or the lease of
+            its probe does; `None` if nothing of that is known.
         """
         if not lanes:
             return None
@@ -84,12 +92,23 @@ class Dues:
             waits += [_seconds(end.until, end.now) for end in connection.execute(self._ends) if end.client in clients]
         return min(waits, default=None)
 
-    def is_due(self, lanes: Sequence[Lane]) -> bool:
-        """Tell whether a job of these lanes waits for nothing but room in its queue: it is due, in turn, and not paused."""
+    def is_due(self, lanes: Sequence[Lane], *, probing: bool = False) -> bool:
+        """Tell whether a job of these lanes waits for nothing but room in its queue: it is due, in turn, and its client open.
+
+        Args:
+            lanes: which.
+            probing: for whom no client is shut.
+        """
         if not lanes:
             return False
         with self._db.read() as connection:
-            return bool(connection.execute(self._due, self._bind(lanes)).scalar_one())
+            return bool(connection.execute(self._due[probing], self._bind(lanes)).scalar_one())
+
+
+def _of(level: Any) -> list[ColumnElement[bool]]:
+    """The queued jobs of a priority of a lane."""
+    lane = LaneColumns(*(level[name] for name in _NAMES))
+    return [job.c.state == QUEUED, *lane.fits(), job.c.priority == level.priority]
 
 
 def _seconds(then: Any, now: Any) -> float:

@@ -13,7 +13,7 @@ from jobs.database import Database
 from jobs.job import Lane
 from jobs.models import job
 from jobs.prepared import Prepared
-from jobs.ready import ORDER, LaneColumns, is_due, is_free
+from jobs.ready import ORDER, LaneColumns, is_due, is_open
 from jobs.rows import Rows
 from jobs.settle import QUEUED
 
@@ -34,11 +34,17 @@ class Level(NamedTuple):
 
 
 class Heads:
-    """First jobs of the lanes of one database."""
+    """First jobs of the lanes of one database.
 
-    def __init__(self, db: Database) -> None:
+    Args:
+        db: the database.
+        probing: as for `Takes`.
+    """
+
+    def __init__(self, db: Database, *, probing: bool = False) -> None:
         columns = {"n": "int", "queue": "text", "client": "text", "type": "text", "phase": "text", "at_most": "int"}
         self._lanes = Rows(db, columns, name="lane")
+        self._gate = [] if probing else [is_open(self._lanes.client)]
         self._firsts = {suspects: Prepared(self._first_statement(db, suspects)) for suspects in (False, True)}
         self._levels = Prepared(self._level_statement(db))
 
@@ -55,7 +61,7 @@ class Heads:
             .order_by(*ORDER)
             .limit(1)
         )
-        return select(lanes.n, first.scalar_subquery().label("priority")).where(is_free(db, lanes.client))
+        return select(lanes.n, first.scalar_subquery().label("priority")).where(*self._gate)
 
     def _level_statement(self, db: Database) -> Any:
         lanes = self._lanes
@@ -73,7 +79,7 @@ class Heads:
                 lowest(lanes).label("priority"),
                 literal_column("1", Integer).label("depth"),
             )
-            .where(is_free(db, lanes.client))
+            .where(*self._gate)
             .cte("level", recursive=True)
         )
         of = level.c

@@ -38,6 +38,8 @@ class Job(NamedTuple):
     rescues: int
     #: What an earlier attempt noted.
     checkpoint: Any = None
+    #: The client's, under which its requests begin; see `jobs.pause`.
+    client_generation: int = 0
 
     @property
     def attempt(self) -> int:

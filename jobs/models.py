@@ -221,14 +221,19 @@ class ClientRow(Row, table=True):
     id: str = Field(sa_column=Column(Text(), primary_key=True))
     #: Generic errors since the last success.
     errors: int = _count()
-    #: Pauses since the last success: the index into the durations.
+    #: How many pauses deep it is in trouble: the index into the durations. A good probe takes one off, a success after it all.
     level: int = _count()
-    #: Every pause and resume adds one, so that a late answer cannot undo what a person did (law 5).
+    #: Every pause, resume and reopening adds one, so that a late answer cannot undo what a person did (law 5).
     generation: int = _count()
+    #: The last pause that went into a notice.
+    told: int = Field(default=0, sa_column=Column(_BIG, nullable=False, server_default="0"))
 
 
 class PauseRow(Row, table=True):
-    """One pause of a client, present or past. The claim reads it (law 5)."""
+    """One pause of a client, present or past. The claim reads it (law 5).
+
+    While it is open, ordinary claims leave the client alone, also after `until`: then a probe goes first, and ends it.
+    """
 
     __tablename__ = "pause"
     __table_args__ = (
@@ -236,6 +241,8 @@ class PauseRow(Row, table=True):
             "pause_open", "client", unique=True,
             sqlite_where=text("ended_at IS NULL"), postgresql_where=text("ended_at IS NULL"),
         ),
+        # One client's history, and what of it nobody was told yet.
+        Index("pause_of", "client", "id"),
         {"sqlite_autoincrement": True},
     )  # fmt: skip
 
@@ -250,7 +257,13 @@ class PauseRow(Row, table=True):
     #: The end, by the clock; `None` waits for a person.
     until: datetime | None = _moment()
     ended_at: datetime | None = _moment()
+    #: `probe` where that went well, a person, or the cause of the pause that took its place.
     ended_by: str | None = _text()
+    #: Probes that were begun; the number of the present one is its fence.
+    probes: int = _count()
+    #: Who probes, and how long others wait for that; `None` when nobody does.
+    probe_by: str | None = _text()
+    probe_until: datetime | None = _moment()
 
 
 class ListingRow(Row, table=True):
@@ -345,24 +358,113 @@ class TokenRow(Row, table=True):
     updated_at: datetime | None = _moment(nullable=False)
 
 
-class NoticeRow(Row, table=True):
-    """A message to people, stored before it is sent."""
+class NewsRow(Row, table=True):
+    """A job that has failed for good and of which nobody was told; written by the finish that failed it, gone when it is told."""
 
-    __tablename__ = "notice"
-    __table_args__ = (Index("notice_cause", "client", "cause"), {"sqlite_autoincrement": True})
+    __tablename__ = "news"
 
     id: int | None = Field(default=None, sa_column=Column(_BIG, primary_key=True, autoincrement=True))
     client: str = _text(nullable=False)
-    sync: str | None = _text()
-    #: notice, warning or error.
-    level: str = _text(nullable=False)
-    #: What happened, without the particulars: the key under which further ones are counted.
-    cause: str = _text(nullable=False)
+    type: str = _text(nullable=False)
+    job_id: int = Field(sa_column=Column(_BIG, nullable=False))
+    key: str | None = _text()
     message: str = _text(nullable=False, default="")
-    count: int = Field(default=1, sa_column=Column(Integer(), nullable=False, server_default="1"))
-    created_at: datetime | None = _moment(nullable=False)
+    at: datetime | None = _moment(nullable=False)
+
+
+class NoticeRow(Row, table=True):
+    """One piece of trouble that people are told of, from its beginning to its end. No secret and no payload: keys only."""
+
+    __tablename__ = "notice"
+    __table_args__ = (
+        Index(
+            "notice_open", "client", "subject", unique=True,
+            sqlite_where=text("closed_at IS NULL"), postgresql_where=text("closed_at IS NULL"),
+        ),
+        Index("notice_last", "client", "subject", "closed_at"),
+        {"sqlite_autoincrement": True},
+    )  # fmt: skip
+
+    id: int | None = Field(default=None, sa_column=Column(_BIG, primary_key=True, autoincrement=True))
+    client: str = _text(nullable=False)
+    #: The sync or job type; empty for the client as a whole.
+    subject: str = _text(nullable=False, default="")
+    #: api or processing.
+    kind: str = _text(nullable=False)
+    #: notice, warning or error: the highest so far.
+    level: str = _text(nullable=False)
+    #: What happened so far: `[{"cause", "text", "count", "keys", "told"}]`.
+    causes: Any = _json()
+    #: Pauses, failed runs or failed jobs so far, and how many of them people were told of.
+    count: int = _count()
+    told_count: int = _count()
+    #: Letters since `window_at`, the beginning of the present window.
+    letters: int = _count()
+    #: What else its letters say.
+    facts: Any = _json()
+    #: It came back too often: only digests tell of it.
+    is_muted: bool = Field(default=False, sa_column=Column(Boolean(), nullable=False, server_default=false()))
+    opened_at: datetime | None = _moment(nullable=False)
     updated_at: datetime | None = _moment(nullable=False)
+    window_at: datetime | None = _moment(nullable=False)
+    told_at: datetime | None = _moment()
+    closed_at: datetime | None = _moment()
+    closed_by: str | None = _text()
+
+
+class LetterRow(Row, table=True):
+    """One text about a notice, stored before it is sent."""
+
+    __tablename__ = "letter"
+    __table_args__ = (Index("letter_notice", "notice"), {"sqlite_autoincrement": True})
+
+    id: int | None = Field(default=None, sa_column=Column(_BIG, primary_key=True, autoincrement=True))
+    notice: int = Field(sa_column=Column(_BIG, nullable=False))
+    client: str = _text(nullable=False)
+    #: opened, more (another cause, or a higher level), digest or recovered.
+    what: str = _text(nullable=False)
+    event: str = _text(nullable=False)
+    level: str = _text(nullable=False)
+    subject: str = _text(nullable=False)
+    body: str = _text(nullable=False)
+    #: What machines may want to know.
+    data: Any = _json()
+    created_at: datetime | None = _moment(nullable=False)
+
+
+class DeliveryRow(Row, table=True):
+    """A letter on its way to one recipient."""
+
+    __tablename__ = "delivery"
+    __table_args__ = (
+        Index(
+            "delivery_due", "next_at", "letter",
+            sqlite_where=text("state = 'waiting'"), postgresql_where=text("state = 'waiting'"),
+        ),
+        Index("delivery_letter", "letter"),
+        {"sqlite_autoincrement": True},
+    )  # fmt: skip
+
+    id: int | None = Field(default=None, sa_column=Column(_BIG, primary_key=True, autoincrement=True))
+    letter: int = Field(sa_column=Column(_BIG, nullable=False))
+    notice: int = Field(sa_column=Column(_BIG, nullable=False))
+    #: Fingerprint of the recipient, who may hold a secret: found again in the declaration when it is sent.
+    recipient: str = _text(nullable=False)
+    #: What people may see of the recipient.
+    masked: str = _text(nullable=False)
+    #: waiting, sent, or failed: given up.
+    state: str = _text(nullable=False, default="waiting")
+    attempts: int = _count()
+    #: The fence, as on a job.
+    claim_no: int = _count()
+    next_at: datetime | None = _moment(nullable=False)
+    #: While it is being sent: after this moment anyone may.
+    lease_until: datetime | None = _moment()
+    created_at: datetime | None = _moment(nullable=False)
     sent_at: datetime | None = _moment()
+    #: Who took it: `direct`, or the name of a carrier.
+    via: str | None = _text()
+    error: str | None = _text()
 
 
 queue = QueueRow.__table__
@@ -377,5 +479,8 @@ listing = ListingRow.__table__
 record = RecordRow.__table__
 validator = ValidatorRow.__table__
 token = TokenRow.__table__
+news = NewsRow.__table__
 notice = NoticeRow.__table__
+letter = LetterRow.__table__
+delivery = DeliveryRow.__table__
 metadata = _registry.metadata

@@ -5,10 +5,10 @@ A partial index serves a statement only where its predicate stands there literal
 
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, and_, bindparam, exists, literal_column, or_
+from sqlalchemy import ColumnElement, and_, bindparam, exists, func, literal_column, or_, select
 
 from jobs.database import Database
-from jobs.models import job, pause
+from jobs.models import client, job, pause
 from jobs.settle import PROCESSING, QUEUED
 
 
@@ -32,11 +32,14 @@ BOUND = LaneColumns(bindparam("in_queue"), bindparam("of_client"), bindparam("of
 ORDER = (job.c.priority.desc(), job.c.available_at, job.c.id)
 
 
-def is_free(db: Database, client: Any) -> ColumnElement[bool]:
-    """No pause is in force for the client (law 5)."""
-    return ~exists(literal_column("1")).where(
-        pause.c.client == client, pause.c.ended_at.is_(None), or_(pause.c.until.is_(None), pause.c.until > db.now)
-    )
+def is_open(client: Any) -> ColumnElement[bool]:
+    """The client has no open pause, neither one in force nor one that waits for its probe (law 5)."""
+    return ~exists(literal_column("1")).where(pause.c.client == client, pause.c.ended_at.is_(None))
+
+
+def generation_of(of: Any) -> Any:
+    """The generation of a client, under which the requests of a job begin that is claimed now."""
+    return func.coalesce(select(client.c.generation).where(client.c.id == of).scalar_subquery(), literal_column("0"))
 
 
 def is_due(db: Database, *, suspects: bool) -> list[ColumnElement[bool]]:

@@ -24,7 +24,7 @@ from sqlalchemy.dialects import postgresql
 from jobs import models
 from jobs.database import Database
 from jobs.job import Move
-from jobs.models import attempt, job
+from jobs.models import attempt, job, news
 from jobs.prepared import Prepared
 from jobs.rows import One, Rows
 
@@ -73,6 +73,11 @@ class Settlement:
         self._one = one = One(db, {**_ENDED, "attempts": "int"})
         self._end_one = Prepared(self._ending(one, one.attempts))
         self._try_one = self._trying(one, job, job.c.id == one.id)
+        # Whoever tells people of failures finds them here, also when this process dies in the next moment (issue 5, 8).
+        self._lost = lost = Rows(db, {"id": "id"})
+        failed = select(job.c.client, job.c.type, job.c.id, job.c.key, job.c.message, self._now)
+        told = ["client", "type", "job_id", "key", "message", "at"]
+        self._report = Prepared(insert(news).from_select(told, failed.join_from(lost.table, job, job.c.id == lost.id)))
 
     def _ending(self, ended: Rows | One, attempts: ColumnElement[int]) -> Update:
         return (
@@ -149,7 +154,7 @@ class Settlement:
 
     def is_single(self, moves: Sequence[Move]) -> bool:
         """Tell whether `settle` is one statement for these moves, see `Database.write`."""
-        if not self._in_one:
+        if not self._in_one or any(move.state == models.FAILURE for move in moves):
             return False
         return len({models.QUEUED if move.state == models.QUEUED else move.attempts for move in moves}) == 1
 
@@ -175,6 +180,9 @@ class Settlement:
         if states and not self._in_one:
             tries = [(move.job_id, move.claim_no, *_tried(move)) for move in moves if move.job_id in states]
             self._try.count(connection, self._tries.bind(tries))
+        failed = [(job_id,) for job_id, state in states.items() if state == models.FAILURE]
+        if failed:
+            self._report.count(connection, self._lost.bind(failed))
         return states
 
     def _settle_one(self, connection: Connection, move: Move) -> dict[int, str]:
@@ -182,6 +190,8 @@ class Settlement:
         if not self._end_one.count(connection, values):
             return {}
         self._try_one.count(connection, values)
+        if move.state == models.FAILURE:
+            self._report.count(connection, self._lost.bind([(move.job_id,)]))
         return {move.job_id: move.state}
 
 

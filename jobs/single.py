@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import Row, bindparam, exists, literal_column, or_, select, update
+from sqlalchemy import Row, bindparam, exists, literal_column, select, update
 from sqlalchemy.exc import IntegrityError
 
 from jobs.budget import Budget, Budgets
@@ -10,8 +10,10 @@ from jobs.contention import again
 from jobs.database import Database
 from jobs.errors import JobNotFound
 from jobs.job import Job, Lane
-from jobs.models import FAILURE, PROCESSING, job, pause
+from jobs.models import FAILURE, PROCESSING, job
 from jobs.models import QUEUED as QUEUED_STATE
+from jobs.probe import Probe, Probes
+from jobs.ready import generation_of, is_open
 from jobs.refusal import Refused
 from jobs.settle import PROCESSING as IS_PROCESSING
 from jobs.settle import QUEUED
@@ -20,18 +22,17 @@ from jobs.settle import QUEUED
 class Singles:
     """Claims of single jobs in one database."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, probes: Probes) -> None:
         self._db = db
+        self._probes = probes
         self._budgets = Budgets(db)
         self._queue = select(job.c.queue).where(job.c.id == bindparam("of_job"))
-        in_force = or_(pause.c.until.is_(None), pause.c.until > db.now)
-        of_pause = (pause.c.client == job.c.client, pause.c.ended_at.is_(None), in_force)
         other = job.alias("other")
         of_key = (other.c.queue == job.c.queue, other.c.serial_key == job.c.serial_key, other.c.id != job.c.id)
         self._look = (
             select(
                 job.c.state, job.c.client, job.c.serial_key, job.c.worker,
-                exists(literal_column("1")).where(*of_pause).label("is_paused"),
+                (~is_open(job.c.client)).label("is_shut"),
                 exists(literal_column("1")).where(*of_key, other.c.state == IS_PROCESSING).label("is_barred"),
                 exists(literal_column("1")).where(*of_key, other.c.state == QUEUED, other.c.id < job.c.id).label("is_early"),
             )
@@ -51,11 +52,14 @@ class Singles:
             .returning(
                 job.c.queue, job.c.client, job.c.type, job.c.phase, job.c.id, job.c.key, job.c.fingerprint, job.c.payload,
                 job.c.generation, job.c.claim_no, job.c.attempts, job.c.retries, job.c.rescues, job.c.checkpoint,
+                generation_of(job.c.client).label("client_generation"),
             )
         )  # fmt: skip
 
     @again
-    def claim_one(self, job_id: int, *, worker: str, lease: float, force: bool = False) -> Job | Refused:
+    def claim_one(
+        self, job_id: int, *, worker: str, lease: float, force: bool = False, probe: Probe | None = None
+    ) -> Job | Refused:
         """Take this very job, due or delayed, whatever waits before it.
 
         It takes one of its queue's places, and counts as a start.
@@ -65,6 +69,7 @@ class Singles:
             worker: who takes it, see `jobs.worker`.
             lease: seconds until others may take it back, unless renewed.
             force: also while its client is paused, beyond the limits of its queue, and before earlier jobs of its serial key.
+            probe: the right to work a job of its client while that waits for a probe; this one is it then.
 
         Returns:
             The claim; or why there is none, and then nothing was written.
@@ -77,10 +82,12 @@ class Singles:
                 queue = connection.execute(self._queue, {"of_job": job_id}).scalar_one_or_none()
                 if queue is None:
                     raise JobNotFound(f"no job has the id {job_id}")
+                holds = probe is not None and self._probes.holds(connection, probe)
                 # Before the job, as every claim does.
                 budget = self._budgets.count(connection, queue, self._budgets.lock(connection, queue))
                 found = connection.execute(self._look, {"of_job": job_id}).one()
-                reason = _refusal(found, budget, force=force)
+                is_shut = found.is_shut and not (force or (holds and probe is not None and found.client == probe.client))
+                reason = _refusal(found, budget, is_shut=is_shut, force=force)
                 if reason is not None:
                     return Refused(job_id, found.state, reason)
                 row = connection.execute(self._take, {"of_job": job_id, "by": worker, "lease": lease}).one()
@@ -96,7 +103,7 @@ class Singles:
 _BARRED = "another job of its serial key is in processing, and they run one at a time"
 
 
-def _refusal(found: Row[Any], budget: Budget, *, force: bool) -> str | None:
+def _refusal(found: Row[Any], budget: Budget, *, is_shut: bool, force: bool) -> str | None:
     if found.state == PROCESSING:
         return f"it is in processing by {found.worker}"
     if found.state == FAILURE:
@@ -105,8 +112,8 @@ def _refusal(found: Row[Any], budget: Budget, *, force: bool) -> str | None:
         return f"only queued jobs can be processed, it is {found.state}"
     if found.is_barred:
         return _BARRED
-    if found.is_paused and not force:
-        return f"its client {found.client} is paused; --force processes it all the same"
+    if is_shut:
+        return f"its client {found.client} is paused, or waits for its probe; --force processes it all the same"
     if budget.room is not None and budget.room < 1 and not force:
         return f"its queue {budget.queue} may start nothing more just now; --force processes it all the same"
     if found.is_early and not force:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
+from types import EllipsisType
 from typing import Any
 
 from jobs.caller import connection_of
@@ -17,12 +18,16 @@ from jobs.duplicate import Enqueued, NewJob, Policy
 from jobs.enqueue import Enqueues, Serial
 from jobs.filter import Filter
 from jobs.finish import Finishes
+from jobs.history import History, PauseView
 from jobs.job import Done, Job, Lane, Settled, Stored
 from jobs.lease import Leases
+from jobs.letter import Letters
 from jobs.listing import Busy, ListingClaim, Listings, Marked
 from jobs.lock import LEASE, Lock, Locks
+from jobs.notice import Notices
 from jobs.page import Item, PagePreview, PageResult, Pages
-from jobs.pause import Pauses, Pausing
+from jobs.pause import Pauses, Pausing, Standing
+from jobs.probe import Probe, Probes
 from jobs.queue import Queue
 from jobs.refusal import Refused
 from jobs.requeue import Requeues
@@ -59,7 +64,6 @@ class JobStore:
         self._leases = Leases(db, settlement)
         self._finishes = Finishes(db, settlement)
         self._checkpoints = Checkpoints(db, self._finishes)
-        self._singles = Singles(db)
         self._listings = Listings(db)
         self._pages = Pages(db, self._listings)
         self._enqueues = Enqueues(db)
@@ -71,11 +75,17 @@ class JobStore:
         self._validators = Validators(db)
         self._strays = Strays(db)
         self._pauses = Pauses(db)
+        self._probes = Probes(db, self._pauses, lambda: Claims(db, self._rescues, look_every=0, probing=True))
+        self._singles = Singles(db, self._probes)
+        self._history = History(db)
         self._views = Views(db)
         #: What people do to jobs: retry, release, cancel, delete.
         self.commands = Commands(db, settlement)
         self._retention = Retention(db)
         self._vacuum = Vacuum(db)
+        #: What people are told of, and the outbox of what is sent to them.
+        self.notices = Notices(db)
+        self.letters = Letters(db)
         #: Named locks, also those that outlive a process.
         self.locks = Locks(db)
 
@@ -105,9 +115,9 @@ class JobStore:
         """Say when a delayed job of these lanes is due or a pause ends, see `Dues.next`."""
         return self._dues.next(lanes)
 
-    def is_due(self, lanes: Sequence[Lane]) -> bool:
+    def is_due(self, lanes: Sequence[Lane], *, probing: bool = False) -> bool:
         """Tell whether a job of these lanes waits for nothing but room in its queue, see `Dues.is_due`."""
-        return self._dues.is_due(lanes)
+        return self._dues.is_due(lanes, probing=probing)
 
     def enqueue(
         self, jobs: Sequence[NewJob], policy: Policy = "allow", *, serial: Serial | None = None, session: Any = None
@@ -133,9 +143,11 @@ class JobStore:
         """Finish worked jobs in one fenced transaction, see `Finishes.finish`."""
         return self._finishes.finish(dones)
 
-    def claim_one(self, job_id: int, *, worker: str, lease: float, force: bool = False) -> Job | Refused:
+    def claim_one(
+        self, job_id: int, *, worker: str, lease: float, force: bool = False, probe: Probe | None = None
+    ) -> Job | Refused:
         """Take one job by its id, see `Singles.claim_one`."""
-        return self._singles.claim_one(job_id, worker=worker, lease=lease, force=force)
+        return self._singles.claim_one(job_id, worker=worker, lease=lease, force=force, probe=probe)
 
     def unit_of_work(self, job: Job) -> UnitOfWork:
         """Return what a claimed job writes through: its session, opened by its first statement."""
@@ -219,10 +231,12 @@ class JobStore:
 
     def sweep(
         self, claim: ListingClaim, lane: Lane, *, max_share: float, delete: Delete | None = None, gone: int = 0,
-        allow: bool = False, how: str = "--allow-deletes",
+        allow: bool = False, how: str = "--allow-deletes", doubt: str = "",
     ) -> SweepResult:  # fmt: skip
         """Mark as deleted what a complete listing no longer has, see `Sweeps.sweep`."""
-        return self._sweeps.sweep(claim, lane, max_share=max_share, delete=delete, gone=gone, allow=allow, how=how)
+        return self._sweeps.sweep(
+            claim, lane, max_share=max_share, delete=delete, gone=gone, allow=allow, how=how, doubt=doubt
+        )
 
     def live(self, sync: str) -> int:
         """Count the records of a sync that are not deleted."""
@@ -236,27 +250,67 @@ class JobStore:
         """Give the right to run a sync back, see `Listings.release`."""
         self._listings.release(claim)
 
-    def pause(self, client: str, when: float | datetime | None, *, cause: str, reason: str, set_by: str) -> Pausing:
+    def pause(
+        self, client: str, when: float | datetime | None, *, cause: str, reason: str, set_by: str, generation: int | None = None
+    ) -> Pausing | None:
         """Pause a client, see `Pauses.pause`."""
-        return self._pauses.pause(client, when, cause=cause, reason=reason, set_by=set_by)
+        return self._pauses.pause(client, when, cause=cause, reason=reason, set_by=set_by, generation=generation)
 
     def resume(self, client: str, *, by: str) -> bool:
         """End a client's pause, see `Pauses.resume`."""
         return self._pauses.resume(client, by=by)
 
     def hear(
-        self, client: str, troubles: Sequence[bool], *, after: int, durations: Sequence[float], reason: str, set_by: str
-    ) -> Pausing | None:
+        self, client: str, troubles: Sequence[bool], *, after: int, durations: Sequence[float], reason: str, set_by: str,
+        generation: int | None = None,
+    ) -> Pausing | None:  # fmt: skip
         """Take note of answers, see `Pauses.hear`."""
-        return self._pauses.hear(client, troubles, after=after, durations=durations, reason=reason, set_by=set_by)
+        return self._pauses.hear(
+            client, troubles, after=after, durations=durations, reason=reason, set_by=set_by, generation=generation
+        )
+
+    def standing(self, client: str) -> Standing:
+        """Return whether a client is open, paused or reopening, and its generation, see `Pauses.standing`."""
+        return self._pauses.standing(client)
 
     def paused(self, client: str) -> Pausing | None:
         """Return the pause in force for a client."""
-        return self._pauses.current(client)
+        return self._pauses.standing(client).pausing
 
     def pauses(self) -> list[Pausing]:
         """Return all pauses in force."""
         return self._pauses.in_force()
+
+    def pause_history(self, client: str | None = None, *, limit: int = 100, open_only: bool = False) -> list[PauseView]:
+        """Return pauses, the newest first, see `History.pauses`."""
+        return self._history.pauses(client, limit=limit, open_only=open_only)
+
+    def reopening(self, clients: Iterable[str] | None = None) -> list[Pausing]:
+        """Return the pauses that have run out and wait for a probe, see `Probes.reopening`."""
+        return self._probes.reopening(clients)
+
+    def begin_probe(self, client: str, *, worker: str, lease: float) -> Probe | None:
+        """Take the right to probe a client, see `Probes.begin`."""
+        return self._probes.begin(client, worker=worker, lease=lease)
+
+    def renew_probe(self, probe: Probe, *, lease: float) -> bool:
+        """Extend the right to probe, see `Probes.renew`."""
+        return self._probes.renew(probe, lease=lease)
+
+    def claim_probe(
+        self, probe: Probe, lanes: Sequence[Lane], *, worker: str, lease: float, on_poison: OnPoison | None = None
+    ) -> list[Job]:
+        """Take one due job of a client that is probed, see `Probes.claim`."""
+        jobs = self._probes.claim(probe, lanes, worker=worker, lease=lease, on_poison=on_poison)
+        self._vacuum.claimed(len(jobs))
+        return jobs
+
+    def end_probe(
+        self, probe: Probe, well: bool | None, *, when: float | datetime | EllipsisType | None = ..., cause: str = "level",
+        durations: Sequence[float], reason: str, set_by: str,
+    ) -> Pausing | None:  # fmt: skip
+        """Say how a probe went, see `Probes.end`."""
+        return self._probes.end(probe, well, when=when, cause=cause, durations=durations, reason=reason, set_by=set_by)
 
     def prune(self, *, stop: Callable[[], bool] = lambda: False, orphans: bool = True) -> Pruned:
         """Remove what is older or more than the queues keep, see `Retention.prune`."""

@@ -46,7 +46,7 @@ class Missing:
     live: int
 
 
-def refusal(sync: str, missing: int, live: int, *, gone: int, listed: int, max_share: float, how: str) -> str:
+def refusal(sync: str, missing: int, live: int, *, gone: int, listed: int, max_share: float, how: str, doubt: str = "") -> str:
     """Say why so many records must not be deleted, for a person; empty where they may be.
 
     Args:
@@ -57,10 +57,13 @@ def refusal(sync: str, missing: int, live: int, *, gone: int, listed: int, max_s
         listed: entities that the listing showed.
         max_share: of the live records.
         how: what a person does who wants it all the same.
+        doubt: why the listing may not be complete.
     """
     confirm = f"`syncs run {sync} {how}` deletes them"
     if not listed:
         return f"the listing came back empty; {missing} records were kept; {confirm}"
+    if doubt:
+        return f"{doubt}; {missing} of {live} records are missing, and all were kept; {confirm}"
     if missing + gone > max_share * (live + gone):
         return f"{missing} of {live} records are missing, more than the allowed {max_share:.0%}; all were kept; {confirm}"
     return ""
@@ -134,7 +137,7 @@ class Sweeps:
 
     def sweep(
         self, claim: ListingClaim, lane: Lane, *, max_share: float, delete: Delete | None = None, gone: int = 0,
-        allow: bool = False, how: str = "--allow-deletes",
+        allow: bool = False, how: str = "--allow-deletes", doubt: str = "",
     ) -> SweepResult:  # fmt: skip
         """Mark the records that this complete generation has not seen.
 
@@ -147,6 +150,7 @@ class Sweeps:
                 an error is undone, and the record stays.
             allow: a person has confirmed it: whatever is missing is deleted.
             how: the options with which a person does that.
+            doubt: why the listing may not be complete; then nothing is deleted unless a person has confirmed it.
 
         Returns:
             How many were marked, or why none was.
@@ -161,7 +165,7 @@ class Sweeps:
                 return SweepResult(0)
             live = connection.execute(self._live, key).scalar_one()
             if not allow and (
-                refused := refusal(claim.sync, missing, live, gone=gone, listed=listed, max_share=max_share, how=how)
+                refused := refusal(claim.sync, missing, live, gone=gone, listed=listed, max_share=max_share, how=how, doubt=doubt)
             ):
                 return SweepResult(0, refused)
             if delete is None:

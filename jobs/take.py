@@ -15,7 +15,7 @@ from jobs.heads import HIGHEST, LOWEST
 from jobs.job import Job, Lane
 from jobs.models import job, queue
 from jobs.prepared import Prepared
-from jobs.ready import BOUND, ORDER, is_due, is_free, is_in_turn
+from jobs.ready import BOUND, ORDER, generation_of, is_due, is_in_turn, is_open
 from jobs.rows import Rows
 from jobs.serial import SerialKeys
 from jobs.settle import QUEUED
@@ -33,10 +33,16 @@ class By(NamedTuple):
 
 
 class Takes:
-    """Takes from the lanes of one database."""
+    """Takes from the lanes of one database.
 
-    def __init__(self, db: Database) -> None:
+    Args:
+        db: the database.
+        probing: whoever takes has the right to a paused client's jobs.
+    """
+
+    def __init__(self, db: Database, *, probing: bool = False) -> None:
         self._db = db
+        self._gate = [] if probing else [is_open(BOUND.client)]
         self._keys = SerialKeys(db)
         self._ids = ids = Rows(db, {"id": "id"})
         kinds = (False, True)
@@ -55,7 +61,7 @@ class Takes:
         return [
             *BOUND.fits(),
             *is_due(self._db, suspects=suspects),
-            is_free(self._db, BOUND.client),
+            *self._gate,
             # A process that has not heard of new limits yet takes nothing. A number, for a Boolean is checked each time.
             or_(bindparam("has_budget", type_=Integer) == 1, ~has_limits),
         ]
@@ -95,7 +101,7 @@ class Takes:
             .returning(
                 job.c.priority, literal_column("available_at"), job.c.id, job.c.key, job.c.fingerprint, job.c.payload,
                 job.c.generation, job.c.claim_no, job.c.attempts, job.c.retries, job.c.rescues,
-                job.c.checkpoint,
+                job.c.checkpoint, generation_of(BOUND.client).label("client_generation"),
             )
         )  # fmt: skip
 

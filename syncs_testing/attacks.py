@@ -105,7 +105,7 @@ ATTACKS: tuple[Attack, ...] = (
     Attack("200 with a login page", "captive portals", "error", answer=at_second(login)),
     Attack("JSON cut off, with 200", "api-sync.md 5c", "error", answer=at_second(cut_json)),
     Attack("429 with Retry-After: 7", "sdk#2012", "error", answer=limited(lambda: "7"), wait=(7, 7)),
-    Attack("429 with Retry-After: 0.5", "Discord", "error", answer=limited(lambda: "0.5"), wait=(0.5, 0.5)),
+    Attack("429 with Retry-After: 0.5", "Discord", "error", answer=limited(lambda: "0.5"), wait=(0.5, 2)),
     Attack("429 with an HTTP date", "RFC 9110", "error", answer=limited(lambda: moment(30)), wait=(27, 31)),
     Attack("429 with an ISO date", "Timetastic", "error", answer=limited(lambda: iso(30)), wait=(27, 31)),
     Attack("429 with epoch seconds", "GitLab", "error", answer=limited(lambda: epoch(30)), wait=(27, 31)),

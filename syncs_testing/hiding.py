@@ -114,10 +114,10 @@ class Hiding:
         from clients import exchange
 
         recorder = exchange.current()
-        pending = None if recorder is None else recorder._pending
+        pending = None if recorder is None else recorder.pending
         if pending is None:
             return set()
-        shown = {name for name, _ in parse_qsl(urlsplit(pending[1]).query, keep_blank_values=True)}
+        shown = {name for name, _ in parse_qsl(urlsplit(pending.url).query, keep_blank_values=True)}
         return {name for name, _ in parse_qsl(urlsplit(request.uri).query, keep_blank_values=True)} - shown
 
     def _learn(self, value: str) -> str:

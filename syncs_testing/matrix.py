@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from syncs_testing.api import SECRET
+from syncs_testing.api import SECRET, Attack
 from syncs_testing.attacks import ATTACKS
 from syncs_testing.styles import style_of
 from syncs_testing.trial import Outcome, attack_one
@@ -51,24 +51,34 @@ def listed_by(listing: Any) -> Callable[[str], Iterator[Any]]:
     return listed
 
 
-def matrix(wanted: str = "", *, names: Iterable[str] = (), threads: int = 8) -> dict[tuple[str, str], Outcome | None]:
-    """Run every attack against every paginator it can be done to; None where it cannot.
+def rows(wanted: str = "", *, names: Iterable[str] = (), threads: int = 8) -> Iterator[tuple[Attack, dict[str, Outcome | None]]]:
+    """Run every attack against every paginator, and yield what came of each attack, in order; None where it cannot be done.
 
     Args:
         wanted: part of the attacks' names.
         names: which listings; all without any.
         threads: trials at once; they mostly wait.
     """
-    cells: dict[tuple[str, str], Any] = {}
+    chosen = {name: listing for name, listing in listings().items() if name in names or not names}
     with ThreadPoolExecutor(threads) as pool:
-        for attack in ATTACKS:
-            for name, listing in listings().items():
-                if names and name not in names:
-                    continue
-                style = style_of(listing)
-                if wanted in attack.name:
-                    fits = attack.fits(style)
-                    cells[attack.name, name] = (
-                        pool.submit(attack_one, attack, style, listed_by(listing), patience=PATIENCE) if fits else None
-                    )
-        return {where: None if cell is None else cell.result() for where, cell in cells.items()}
+        trials = [
+            (attack, {name: _begin(pool, attack, listing) for name, listing in chosen.items()})
+            for attack in ATTACKS
+            if wanted in attack.name
+        ]
+        for attack, cells in trials:
+            yield attack, {name: None if cell is None else cell.result() for name, cell in cells.items()}
+
+
+def matrix(wanted: str = "", *, names: Iterable[str] = (), threads: int = 8) -> dict[tuple[str, str], Outcome | None]:
+    """Return what came of every attack against every paginator, by their names; see `rows`."""
+    return {
+        (attack.name, name): cell
+        for attack, cells in rows(wanted, names=names, threads=threads)
+        for name, cell in cells.items()
+    }  # fmt: skip
+
+
+def _begin(pool: ThreadPoolExecutor, attack: Attack, listing: Any) -> Future[Outcome] | None:
+    style = style_of(listing)
+    return pool.submit(attack_one, attack, style, listed_by(listing), patience=PATIENCE) if attack.fits(style) else None

@@ -11,6 +11,7 @@ from flows.cli.declared import list_
 from flows.cli.enqueue import enqueue
 from flows.cli.locks import locks
 from flows.cli.maintain import maintain
+from flows.cli.notices import notices
 from flows.cli.pauses import pause, pauses, resume
 from flows.cli.process import process
 from flows.cli.run import run
@@ -37,6 +38,6 @@ def program() -> None:
 
 for command in (
     list_, check, up, down, status, run, work, enqueue, process, queues, jobs, job, retry, release, cancel, delete, pause, resume,
-    pauses, locks, maintain, setup, db,
+    pauses, notices, locks, maintain, setup, db,
 ):  # fmt: skip
     program.add_command(command)

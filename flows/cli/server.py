@@ -95,14 +95,16 @@ def setup() -> Answer:
         before, after = upgrade(database)
     done = [Applied("tables", name_of(database), "unchanged" if before == after else f"version {after}")]
     route = find_route()
-    notes: tuple[str, ...] = ()
+    notes: list[str] = []
     if route.url is not None and route.through_prefect:
         from flows.orchestration.setup import setup
 
-        done += setup(route.url)
+        done += setup(route.url, complain=notes.append)
     else:
-        notes = (f"{route.why_not}: deployments and automations were left out",)
-    return Answer({"database": name_of(database), "before": before, "after": after, "applied": done}, _applied(done), notes)
+        notes.append(f"{route.why_not}: deployments and automations were left out")
+    return Answer(
+        {"database": name_of(database), "before": before, "after": after, "applied": done}, _applied(done), tuple(notes)
+    )
 
 
 def _way(route: Route) -> str:

@@ -68,9 +68,15 @@ def work(
     duty(registry, queues=queues, types=types, phases=phases, concurrency=concurrency, at_once=at_once)
     warn_of_broken(registry)
     with listening("finishing the jobs in hand; once more puts them back", "putting the jobs in hand back") as wishes:
+        from flows.orchestration.watch import mirrored
         from flows.work import work
 
-        with closing(open_store()) as store, meter("work", quiet=json_wanted() and not verbose) as tracker:
+        with (
+            closing(open_store()) as store,
+            # Without a first look: that would cost each worker the time and the memory that Prefect takes.
+            mirrored(store, registry.clients, begin=False),
+            meter("work", quiet=json_wanted() and not verbose) as tracker,
+        ):
             result = work(
                 store,
                 registry,

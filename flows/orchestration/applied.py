@@ -7,8 +7,8 @@ from dataclasses import dataclass
 class Applied:
     """One thing that should be on the server, and what was done for it."""
 
-    #: work pool, work queue, deployment or automation.
+    #: work pool, work queue, deployment, block or automation.
     kind: str
     name: str
-    #: created, updated or unchanged.
+    #: created, updated, unchanged or deleted.
     change: str

@@ -1,15 +1,22 @@
 """The automations of this project, made or brought up to date by name: Prefect's own ways make a double each time."""
 
+import contextlib
 from datetime import timedelta
+from uuid import UUID
 
-from prefect.automations import AutomationCore, ChangeFlowRunState, EventTrigger, Posture
+from prefect.automations import AutomationCore, ChangeFlowRunState, EventTrigger, Posture, RunDeployment
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.exceptions import ObjectNotFound
 
 from flows.orchestration.applied import Applied
+from flows.orchestration.deployments import POOL
+from flows.orchestration.mirror import DEPLOYMENT
 
-FLOWS = ("sync", "work", "maintain")
+FLOWS = ("sync", "work", "maintain", "pause", "resume", "pauses")
 #: Three heartbeats of 30 s.
 _SILENCE = timedelta(seconds=90)
+#: Seconds in which events about work queues are one.
+_GATHERING = timedelta(seconds=2)
 _MESSAGE = "No heartbeat for 90 s: the process is gone. Its jobs go back by themselves."
 
 
@@ -37,12 +44,43 @@ def zombie_automation() -> AutomationCore:
     )
 
 
+def mirror_automation(deployment_id: UUID) -> AutomationCore:
+    """Return the automation that looks at the work queues when one was paused or resumed, by a person or by us.
+
+    Its trigger fires at the first such event, and then not for two seconds: a thousand queues that are paused at once, or that a
+    worker finds again after a restart, are one run or two. That one begins when the two seconds are over, so that no event comes
+    too late for it. There is no `prefect.work-queue.resumed`: a queue that goes on is ready, or not ready without a worker.
+
+    Args:
+        deployment_id: of `pauses/pauses`.
+    """
+    return AutomationCore(
+        name="sync-clients: work queues and pauses agree",
+        description="Pausing or resuming a client's work queue pauses or resumes the client.",
+        enabled=True,
+        trigger=EventTrigger(
+            expect={"prefect.work-queue.paused", "prefect.work-queue.ready", "prefect.work-queue.not-ready"},
+            match={"prefect.resource.id": ["prefect.work-queue.*"]},
+            match_related={"prefect.resource.role": "work-pool", "prefect.resource.name": POOL},
+            posture=Posture.Reactive,
+            threshold=1,
+            within=_GATHERING,
+        ),
+        actions=[RunDeployment(source="selected", deployment_id=deployment_id, schedule_after=_GATHERING)],
+    )
+
+
 def apply_automations(client: SyncPrefectClient) -> list[Applied]:
     """Make the automations, or bring them up to date; doubles are deleted."""
-    return [_apply(client, zombie_automation())]
+    wanted = [zombie_automation()]
+    # A project with a `prefect.yaml` of its own may have no such deployment.
+    with contextlib.suppress(ObjectNotFound):
+        wanted.append(mirror_automation(client.read_deployment_by_name(DEPLOYMENT).id))
+    return [apply_automation(client, each) for each in wanted]
 
 
-def _apply(client: SyncPrefectClient, wanted: AutomationCore) -> Applied:
+def apply_automation(client: SyncPrefectClient, wanted: AutomationCore) -> Applied:
+    """Make one automation, or bring the one of its name up to date; doubles are deleted."""
     found = client.read_automations_by_name(wanted.name)
     if not found:
         client.create_automation(wanted)

@@ -19,13 +19,14 @@ from prefect.exceptions import ObjectNotFound
 from prefect.workers.process import ProcessWorker
 
 from flows.errors import UsageError
-from flows.orchestration import runs
 from flows.orchestration.applied import Applied
 
 POOL = "syncs"
 FILE = "prefect.yaml"
 _VARIABLE = "sync_clients_deployed"
 _PAGE = 200
+#: The modules beside this one that deployments name as their entrypoints.
+_FLOWS = ("holds.py", "runs.py")
 
 
 def apply_pool(client: SyncPrefectClient) -> Applied:
@@ -106,7 +107,8 @@ def _deploy(folder: Path, *, url: str) -> None:
 
 def _mark(path: Path) -> str:
     """Return a digest of all that a deployment is made of: the file, its folder, the flows' parameters, Prefect."""
-    parts = [path.read_bytes(), str(path.parent).encode(), Path(runs.__file__).read_bytes(), prefect.__version__.encode()]
+    flows = [Path(__file__).with_name(name).read_bytes() for name in _FLOWS]
+    parts = [path.read_bytes(), str(path.parent).encode(), *flows, prefect.__version__.encode()]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
 

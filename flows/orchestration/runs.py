@@ -1,4 +1,4 @@
-"""The flows `sync`, `work` and `maintain`: each a thin one around code that knows no Prefect.
+"""The flows `sync`, `work` and `maintain` (`holds` has those for pauses): each a thin one around code that knows no Prefect.
 
 They are async although that code is not: at its end a synchronous flow joins Prefect's heartbeat thread, which costs a second.
 """
@@ -12,15 +12,17 @@ from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
-from prefect.states import Cancelled, Completed, Failed
+from prefect.settings import PREFECT_API_URL
+from prefect.states import Cancelled, Completed
 
 from flows.errors import FlowsError
 from flows.orchestration.artifacts import MAX_FAILURES, one_line, publish, slug
 from flows.orchestration.call import Call, current_call
 from flows.orchestration.events import stop_repeating
 from flows.orchestration.interrupt import in_thread, stop_on_signals
-from flows.orchestration.states import run_message, run_state
+from flows.orchestration.states import not_run, run_message, run_state
 from flows.orchestration.tracker import PrefectTracker
+from flows.orchestration.watch import mirrored
 from flows.result import RunResult
 from jobs import JobsError
 
@@ -51,7 +53,7 @@ async def sync(
                 lambda: _sync(call, name, full=full, limit=limit, dry_run=dry_run, allow_deletes=allow_deletes, stop=stop), stop
             )
     except (FlowsError, JobsError) as error:
-        return Failed(message=str(error))
+        return not_run(error)
     if server_gone:
         stop_repeating()
     for key, message in result.failures[:MAX_FAILURES]:
@@ -81,7 +83,10 @@ def _run(call: Call, *, stop: threading.Event, **how: Any) -> tuple[RunResult, b
     get_run_logger().info("Sync %s of client %s begins", name, call.sync.client.id)
     store = open_store()
     try:
-        with PrefectTracker(name, key=f"{slug(name)}-progress", on_progress=call.on_progress) as tracker:
+        with (
+            mirrored(store, {call.sync.client.id: call.sync.client}, url=PREFECT_API_URL.value()),
+            PrefectTracker(name, key=f"{slug(name)}-progress", on_progress=call.on_progress) as tracker,
+        ):
             result = engine.run(call.sync, store, tracker=tracker, stop=stop, queue=call.queue, declared=call.is_declared, **how)
     finally:
         store.close()
@@ -140,12 +145,15 @@ async def work(
         from flows.settings import open_store
         from flows.work import work as work_off
 
-        store = open_store()
+        store, declared = open_store(), registry.load()
         try:
-            with PrefectTracker("work", key="work-progress") as tracker:
+            with (
+                mirrored(store, declared.clients, url=PREFECT_API_URL.value()),
+                PrefectTracker("work", key="work-progress") as tracker,
+            ):
                 return work_off(
                     store,
-                    registry.load(),
+                    declared,
                     queues=queues or (),
                     types=types or (),
                     phases=phases or (),
@@ -167,7 +175,7 @@ async def work(
         with stop_on_signals(stop):
             result = await in_thread(body, stop)
     except (FlowsError, JobsError) as error:
-        return Failed(message=str(error))
+        return not_run(error)
     message = f"{result.succeeded} succeeded, {result.failed} failed" if result.processed else "nothing was due"
     get_run_logger().info("Work: %s", message)
     return Cancelled(message=f"Stopped by hand: {message}") if stop.is_set() else Completed(message=message)
@@ -181,7 +189,7 @@ async def maintain() -> State[Any]:
         with stop_on_signals(stop):
             message = await in_thread(lambda: _maintain(stop), stop)
     except (FlowsError, JobsError) as error:
-        return Failed(message=str(error))
+        return not_run(error)
     get_run_logger().info("Maintain: %s", message)
     return Cancelled(message=f"Stopped by hand: {message}") if stop.is_set() else Completed(message=message)
 
@@ -191,8 +199,9 @@ def _maintain(stop: threading.Event) -> str:
     from flows.maintain import maintain as maintain_all
     from flows.settings import open_store
 
-    store = open_store()
+    store, declared = open_store(), registry.load()
     try:
-        return str(maintain_all(store, registry.load(), stop=stop.is_set))
+        with mirrored(store, declared.clients, url=PREFECT_API_URL.value()):
+            return str(maintain_all(store, declared, stop=stop.is_set))
     finally:
         store.close()

@@ -1,7 +1,7 @@
 """Brings a Prefect server to where this project wants it: pool, queues, deployments, automations. Twice is the same as once."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,42 +14,61 @@ from prefect.client.schemas.filters import (
     WorkPoolFilterName,
 )
 from prefect.client.schemas.objects import State, StateType
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import (
+    PREFECT_API_REQUEST_TIMEOUT,
+    PREFECT_API_URL,
+    PREFECT_CLIENT_MAX_RETRIES,
+    temporary_settings,
+)
 from prefect.states import Cancelled, Crashed
 
 from flows import registry
+from flows.orchestration.alerts import apply_alerts
 from flows.orchestration.applied import Applied
 from flows.orchestration.automations import apply_automations
 from flows.orchestration.deployments import POOL, apply_deployments, apply_pool, apply_queues
 
 
 @contextlib.contextmanager
-def client_of(url: str) -> Iterator[SyncPrefectClient]:
-    """Open a client for the API at this URL, whatever the settings say."""
-    with temporary_settings(updates={PREFECT_API_URL: url}), get_client(sync_client=True) as client:
+def client_of(url: str, *, timeout: float | None = None) -> Iterator[SyncPrefectClient]:
+    """Open a client for the API at this URL, whatever the settings say.
+
+    Args:
+        url: of the API.
+        timeout: seconds for each request, which is then tried once only; by default as the settings say.
+    """
+    updates: dict[Any, Any] = {PREFECT_API_URL: url}
+    if timeout is not None:
+        updates |= {PREFECT_API_REQUEST_TIMEOUT: timeout, PREFECT_CLIENT_MAX_RETRIES: 0}
+    with temporary_settings(updates=updates), get_client(sync_client=True) as client:
         yield client
 
 
-def setup(url: str, *, folder: Path | None = None) -> list[Applied]:
+def setup(url: str, *, folder: Path | None = None, complain: Callable[[str], None] | None = None) -> list[Applied]:
     """Make what is missing on the server and bring up to date what differs.
 
     Args:
         url: of the API.
         folder: the project's, with `prefect.yaml`; by default the working directory.
+        complain: is told of each recipient of notices that cannot be used, in one line.
 
     Raises:
         UsageError: `prefect.yaml` cannot be deployed.
     """
     with client_of(url) as client:
-        return [apply_pool(client), *apply_rest(client, url, folder or Path.cwd())]
+        return [apply_pool(client), *apply_rest(client, url, folder or Path.cwd(), complain=complain)]
 
 
-def apply_rest(client: SyncPrefectClient, url: str, folder: Path) -> list[Applied]:
+def apply_rest(
+    client: SyncPrefectClient, url: str, folder: Path, *, complain: Callable[[str], None] | None = None
+) -> list[Applied]:
     """Apply all that needs the work pool."""
+    declared = registry.load()
     return [
-        *apply_queues(client, registry.load().clients),
+        *apply_queues(client, declared.clients),
         *apply_deployments(client, folder, url=url),
         *apply_automations(client),
+        *apply_alerts(client, declared, complain=complain),
     ]
 
 

@@ -10,6 +10,18 @@ from flows.result import RunResult
 
 _LENGTH = 500
 
+NOT_RUN = "Could not run: "
+"""What the message of a run begins with that failed before there was anything to work at: nobody was told of it yet."""
+
+
+def not_run(error: Exception) -> State[Any]:
+    """Return the final state of a flow run that could not begin its work.
+
+    Args:
+        error: one of ours, whose text is one line without secrets.
+    """
+    return Failed(message=_short(f"{NOT_RUN}{error}"))
+
 
 def run_message(result: RunResult) -> str:
     """Return the one line that stands beside the state, e.g. `7910 succeeded` or `12 of 7910 failed`."""

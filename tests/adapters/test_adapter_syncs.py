@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,26 @@ def test_refused_sign_in_pauses_the_soap_client(shop: Shop, store: JobStore, how
     store.resume("shop", by="test")
     assert engine.run(shop_sync(shop), store).state == "success"
     assert len(records(store)) == 25
+
+
+def test_fault_with_retry_after_pauses_the_soap_client_so_long(shop: Shop, store: JobStore) -> None:
+    """Asked for by the service, to the second; no attempt is used, no level rises."""
+    busy = (
+        b'<s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/"><s:Body><s:Fault><faultcode>s:Server.Busy'
+        b"</faultcode><faultstring>later</faultstring></s:Fault></s:Body></s:Envelope>"
+    )
+    shop.instead = lambda method, path: (
+        (500, {"Content-Type": "text/xml", "Retry-After": "120"}, busy) if path == "get" and len(shop.calls) > 12 else None
+    )
+    result = engine.run(shop_sync(shop), store)
+
+    assert (result.state, result.failed) == ("paused", 0)
+    with store.db.read() as connection:
+        (cause,) = set(connection.execute(text("SELECT cause FROM pause")).scalars())
+        attempts = connection.execute(text("SELECT max(attempts) FROM job WHERE state = 'queued'")).scalar_one()
+    assert (cause, attempts) == ("asked", 0)
+    assert result.paused_until is not None
+    assert 100 < (result.paused_until - datetime.now(UTC)).total_seconds() <= 120
 
 
 def test_service_that_is_away_deletes_nothing(shop: Shop, store: JobStore) -> None:

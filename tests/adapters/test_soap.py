@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
+import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -228,6 +230,73 @@ def test_statuses_speak_where_no_fault_does(
         assert type(caught.value) is kind
         assert getattr(caught.value, "retry_after", None) == seconds
         assert caught.value.status == status
+
+
+@pytest.mark.parametrize(
+    ("code", "headers", "kind", "seconds"),
+    [
+        ("Server", {"Retry-After": "7"}, RateLimitedError, 7), ("Server", {"Retry-After": "0"}, RateLimitedError, 1),
+        ("Server.TooManyRequests", {"Retry-After": "7"}, RateLimitedError, 7),
+        ("Server.TooManyRequests", {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "9"}, RateLimitedError, 9),
+        ("Server.TooManyRequests", {}, RateLimitedError, None), ("Server", {}, ServerError, None),
+        # Which call uses a budget up says nothing of what went wrong with it.
+        ("Server", {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "9"}, ServerError, None),
+        ("Client", {"Retry-After": "7"}, RejectedError, None), ("Client.Auth", {"Retry-After": "7"}, RejectedError, None),
+        ("Client.Authentication", {"Retry-After": "7"}, AuthRefusedError, None),
+        ("Server", {"Retry-After": "?"}, ServerError, None),
+    ],
+)  # fmt: skip
+def test_fault_that_says_when_to_come_again(
+    either: Shop, code: str, headers: dict[str, str], kind: type[ClientError], seconds: float | None
+) -> None:
+    """SOAP 1.1 has one status for all faults: there a `Retry-After` makes of a server's fault what 503 is elsewhere."""
+    either.instead = says(fault11(code), 500, **headers)
+    with client_of(either) as client, pytest.raises(ClientError) as caught:
+        client.call("add", a=1, b=2)
+
+    assert type(caught.value) is kind
+    assert getattr(caught.value, "retry_after", None) == seconds
+    assert (seconds is None) == ("come again in" not in str(caught.value))
+
+
+def test_budget_that_is_used_up_holds_calls_back(shop: Shop) -> None:
+    """A call is answered, and says that it was the last one: the next is not sent until the hour is over."""
+    spent = {"X-RateLimit-Limit": "100", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "3600"}
+    with client_of(shop) as client:
+        assert client.call("add", a=1, b=2) == {"addResult": 3}
+        shop.instead = says(fault11("Client.NotFound"), 500, **spent)
+        with pytest.raises(RejectedError):
+            client.call("add", a=1, b=2)
+        shop.instead = lambda method, path: None
+        sent = client.requests
+        with pytest.raises(RateLimitedError, match="nothing was sent") as caught:
+            client.call("add", a=1, b=2)
+        assert client.requests == sent
+        assert 3500 < (caught.value.retry_after or 0) <= 3600
+
+
+def test_budget_that_is_soon_full_again_is_waited_for(shop: Shop) -> None:
+    """A second is waited out by the call itself, once for all threads."""
+    with client_of(shop) as client:
+        shop.instead = says("", 200, **{"RateLimit-Remaining": "0", "RateLimit-Reset": "1"})
+        client.call("nothing")
+        shop.instead = lambda method, path: None
+        began = time.monotonic()
+        with ThreadPoolExecutor(3) as pool:
+            assert [one["addResult"] for one in pool.map(lambda n: client.call("add", a=n, b=1), range(3))] == [1, 2, 3]
+        assert 0.8 < time.monotonic() - began < 5
+
+
+def test_budget_of_where_the_wsdl_is_says_nothing_of_the_service(shop: Shop, serve_shop: Serve) -> None:
+    """They are two origins; each has a pace of its own."""
+    elsewhere = serve_shop()
+    with SoapClient(f"{shop.url}?wsdl", address=elsewhere.url) as client:
+        wsdl = urllib.request.urlopen(f"{shop.url}?wsdl").read()
+        shop.instead = lambda method, path: (
+            200, {"Content-Type": "text/xml", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "3600"}, wsdl
+        )  # fmt: skip
+        assert client.call("add", a=1, b=2) == {"addResult": 3}
+        assert client.call("add", a=1, b=2) == {"addResult": 3}
 
 
 @pytest.mark.parametrize("status", [404, 410])

@@ -35,12 +35,33 @@ def test_every_attack_fits_something() -> None:
 
 
 def test_the_matrix_is_printed() -> None:
-    """`make attack` prints a line for each attack and the sum."""
-    command = [sys.executable, "-m", "syncs_testing", "the same cursor"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    """`make attack` prints a line for each attack under the paginators' names, and the sum."""
+
+    def attack(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "syncs_testing", *words], capture_output=True, text=True, cwd=ROOT, check=False
+        )
+
+    done = attack("the same cursor")
 
     assert done.returncode == 0, done.stdout + done.stderr
 
     assert "the same cursor for ever" in done.stdout
 
     assert "7 trials: 0 endless, 0 hangs, 0 lost, 0 leak, 0 silent, 0 alarm, 0 wait" in done.stdout
+
+    lines = done.stdout.splitlines()
+
+    (head,) = [line.split() for line in lines if line.lstrip().startswith("One ")]
+
+    (row,) = [line.removeprefix("the same cursor for ever").split() for line in lines if line.startswith("the same cursor")]
+
+    assert dict(zip(head, row, strict=True)) | {"One": "-", "Curs": "loop", "Curs+": "loop", "OData": "loop"} == dict(
+        zip(head, row, strict=True)
+    )
+
+    assert " 7 s" in attack("429 with Retry-After: 7").stdout
+
+    nothing = attack("nothing like it")
+
+    assert (nothing.returncode, nothing.stderr) == (2, "no attack has 'nothing like it' in its name\n")

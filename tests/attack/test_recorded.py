@@ -302,7 +302,7 @@ def test_the_fixture_names_the_file_after_the_test(tmp_path: Path) -> None:
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "syncs_testing.plugin", "-p", "no:cacheprovider", "test_pets.py"],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_pets.py"],
         cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout

@@ -25,6 +25,8 @@ from jobs.job import Content, Done, Job, Lane, Verdict
 from jobs.listing import ListingClaim
 from jobs.models import record as table
 from jobs.page import Item, PageResult
+from jobs.pause import Pausing
+from jobs.probe import Probe
 
 ROOT = Path(__file__).parents[2]
 LANE = Lane("default", "api", "api.things")
@@ -127,6 +129,23 @@ def expire(store: JobStore, *jobs: Job) -> None:
         change(store, "UPDATE job SET lease_until = '2000-01-01 00:00:00.000000+00' WHERE id = :id", id=one.id)
     if not jobs:
         change(store, "UPDATE job SET lease_until = '2000-01-01 00:00:00.000000+00' WHERE state = 'processing'")
+
+
+def run_out(store: JobStore, client: str = LANE.client) -> None:
+    """Let the clock have ended the pause of a client long ago."""
+    change(store, "UPDATE pause SET until = '2000-01-01 00:00:00.000000+00' WHERE ended_at IS NULL AND client = :id", id=client)
+
+
+def probe(store: JobStore, client: str = LANE.client, *, worker: str = ELSEWHERE, lease: float = 60) -> Probe:
+    """Take the right to probe a client, which must be free."""
+    found = store.begin_probe(client, worker=worker, lease=lease)
+    assert found is not None
+    return found
+
+
+def end_probe(store: JobStore, of: Probe, well: bool | None, **options: Any) -> Pausing | None:
+    """Say how a probe went."""
+    return store.end_probe(of, well, **{"durations": [10, 60, 600], "reason": "timeouts", "set_by": "w", **options})
 
 
 def bring_forward(store: JobStore) -> None:

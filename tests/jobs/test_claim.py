@@ -15,12 +15,15 @@ from kit import (
     bring_forward,
     change,
     done,
+    end_probe,
     enqueue,
     expire,
     finish,
     outcomes,
+    probe,
     query,
     row,
+    run_out,
     run_python,
     states,
     take,
@@ -95,14 +98,19 @@ def test_a_paused_client_waits_and_others_go_on(store: JobStore) -> None:
 
 
 def test_a_pause_ends_by_the_clock(store: JobStore) -> None:
-    """A pause whose end has come holds nothing back, though nobody ended it."""
-    enqueue(store, ["a"])
+    """Nobody has to end a pause; at its end one probe may go, and the others wait for what it finds."""
+    enqueue(store, ["a", "b"])
     store.pause("api", store.now() + timedelta(hours=1), cause="asked", reason="", set_by="me")
     assert take(store) == []
-    change(store, "UPDATE pause SET until = '2000-01-01 00:00:00.000000+00'")
+    run_out(store)
     assert store.paused("api") is None
+    assert take(store) == []
+    of = probe(store)
+    (job,) = store.claim_probe(of, [LANE], worker="w", lease=60)
+    assert take(store) == []
+    assert finish(store, done(job)) == ["success"]
+    assert end_probe(store, of, True)
     assert len(take(store)) == 1
-    assert query(store, "SELECT ended_at FROM pause") == [{"ended_at": None}]
 
 
 def test_lanes_of_equal_priority_share(store: JobStore) -> None:

@@ -5,10 +5,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from kit import HandClock, change, enqueue, query, take
+from kit import LANE, HandClock, change, end_probe, enqueue, probe, query, run_out, take
 
-from jobs import JobStore
-from jobs.pause import Mood, after_answers
+from jobs import JobStore, NaiveTime
+from jobs.pause import Mood, Standing, after_answers
 
 T, F = True, False
 
@@ -36,44 +36,64 @@ def test_trouble_adds_up(mood: Mood, troubles: list[bool], expected: tuple[Mood,
     assert after_answers(mood, troubles, after=3) == expected
 
 
-def hear(store: JobStore, *troubles: bool) -> Any:
+def hear(store: JobStore, *troubles: bool, generation: int | None = None) -> Any:
     """Take note of answers."""
-    return store.hear("api", troubles, after=3, durations=[10, 60, 600], reason="timeouts", set_by="w")
+    return store.hear("api", troubles, after=3, durations=[10, 60, 600], reason="timeouts", set_by="w", generation=generation)
 
 
-def end(store: JobStore) -> None:
-    """Let the pause have ended by the clock."""
-    change(store, "UPDATE pause SET until = '2000-01-01 00:00:00.000000+00' WHERE ended_at IS NULL")
+def pause(store: JobStore, when: Any = 60, **options: Any) -> Any:
+    """Pause."""
+    return store.pause("api", when, **{"cause": "asked", "reason": "", "set_by": "w", **options})
 
 
-def test_each_pause_in_a_row_is_longer(store: JobStore) -> None:
-    """The level rises with each pause, its last duration serves all higher ones, and a success forgets it."""
-    lengths = []
-    for _ in range(4):
-        found = hear(store, T, T, T)
-        lengths.append(round((found.until - found.started_at).total_seconds()))
-        assert (found.cause, found.reason) == ("level", "timeouts")
-        end(store)
-    assert lengths == [10, 60, 600, 600]
+def client(store: JobStore) -> tuple[int, int, int]:
+    """Return errors, level and generation."""
+    (found,) = query(store, "SELECT errors, level, generation FROM client WHERE id = 'api'")
+    return found["errors"], found["level"], found["generation"]
+
+
+@pytest.mark.rows("SC-16")
+def test_trouble_counts_over_batches(store: JobStore) -> None:
+    """What one batch began another ends, and a success in between forgets it."""
+    assert hear(store, T, T) is None
     assert hear(store, F) is None
+    assert hear(store, T, T) is None
+    found = hear(store, T)
+    assert found.is_new
+    assert (found.cause, found.reason, found.set_by, found.level) == ("level", "timeouts", "w", 1)
+    assert round((found.until - found.started_at).total_seconds()) == 10
+
+
+@pytest.mark.rows("SC-20")
+def test_a_success_forgets_the_level(store: JobStore) -> None:
+    """After a pause of level 3 and its probe it is 2; with the next success it is 0, and the next pause is a short one."""
+    for _ in range(3):
+        hear(store, T, T, T)
+        run_out(store)
+        end_probe(store, probe(store), True)
+        change(store, "UPDATE client SET level = level + 1")
+    assert client(store)[:2] == (0, 3)
+    assert hear(store, T, T, T).level == 4
+    run_out(store)
+    assert end_probe(store, probe(store), True)
+    assert client(store)[:2] == (0, 3)
+    assert hear(store, F) is None
+    assert client(store)[:2] == (0, 0)
     found = hear(store, T, T, T)
     assert round((found.until - found.started_at).total_seconds()) == 10
 
 
-def test_trouble_counts_over_batches(store: JobStore) -> None:
-    """What one batch began another ends."""
-    assert hear(store, T, T) is None
-    assert hear(store, T) is not None
-
-
+@pytest.mark.rows("E-92")
 def test_answers_during_a_pause_are_no_further_trouble(store: JobStore) -> None:
-    """What was under way when the pause began neither lengthens it nor raises the level."""
+    """What was under way when the pause began neither lengthens it nor raises the level; nor later, before the probe."""
     first = hear(store, T, T, T)
     assert hear(store, T, T, T) is None
+    assert hear(store, F) is None
     assert store.paused("api") == first
-    end(store)
-    second = hear(store, T, T, T)
-    assert (first.level, second.level) == (1, 2)
+    run_out(store)
+    assert hear(store, T, T, T) is None
+    assert hear(store, F) is None
+    assert client(store)[:2] == (0, 1)
 
 
 @pytest.mark.parametrize(
@@ -93,6 +113,127 @@ def test_the_longer_pause_stays(store: JobStore, first: float | None, second: fl
     assert store.pauses() == [found]
 
 
+@pytest.mark.parametrize(("person", "api", "expected"), [(60, 3600, 3600), (3600, 60, 3600), (None, 60, None), (60, None, None)])
+def test_a_person_and_the_longer_pause(store: JobStore, person: float | None, api: float | None, expected: float | None) -> None:
+    """A person's pause takes the place of any other, so that it shows; but nobody makes a pause shorter but by a resume."""
+    before = pause(store, api)
+    found = pause(store, person, cause="person", reason="we move", set_by="ada")
+    assert found.is_new
+    assert (found.cause, found.reason, found.set_by) == ("person", "we move", "ada")
+    ends = [one.ended_by for one in store.pause_history("api")]
+    assert ends == [None, "ada"]
+    assert (found.until is None) == (expected is None)
+    if expected == api:
+        assert found.until == before.until
+
+
+def test_a_pause_that_is_there_is_not_begun_again(store: JobStore) -> None:
+    """Any number of processes may write down one window: one row, one generation, and one of them tells of it."""
+    end = store.now() + timedelta(hours=2)
+    found = [pause(store, end, cause="window", set_by=f"w{number}") for number in range(5)]
+    assert [one.is_new for one in found] == [True, False, False, False, False]
+    assert len({one.id for one in found}) == 1
+    assert {one.set_by for one in found} == {"w0"}
+    assert client(store) == (0, 0, 1)
+    # What ends before it is part of it, what ends later goes on after it.
+    assert not pause(store, 60, cause="enforced").is_new
+    later = pause(store, end + timedelta(seconds=1), cause="enforced")
+    assert later.is_new
+    assert [(one.cause, one.ended_by) for one in store.pause_history()] == [("enforced", None), ("window", "enforced")]
+
+
+@pytest.mark.rows("M8", "SC-20")
+def test_a_resume_by_hand_cannot_be_undone_by_a_late_answer(store: JobStore) -> None:
+    """An answer counts in the generation in which its request began; every pause, resume and reopening begins a new one."""
+    began = store.standing("api").generation
+    assert began == 0
+    assert pause(store, 60, generation=began).is_new
+    assert store.resume("api", by="ada")
+    assert pause(store, None, cause="enforced", generation=began) is None
+    assert hear(store, T, T, T, generation=began) is None
+    assert store.standing("api") == Standing(2)
+    assert client(store) == (0, 0, 2)
+    # What begins after the resume counts again.
+    assert hear(store, T, T, T, generation=2).is_new
+    assert store.standing("api").generation == 3
+
+
+@pytest.mark.rows("M8")
+def test_a_resume_counts_also_before_the_first_pause(store: JobStore) -> None:
+    """Who resumes a client that nobody has paused yet means the pause that is about to come."""
+    assert not store.resume("api", by="ada")
+    assert pause(store, 60, cause="enforced", generation=0) is None
+    assert store.paused("api") is None
+
+
+def test_a_late_answer_hears_of_the_pause(store: JobStore) -> None:
+    """During a pause a late answer learns of it, and changes nothing; after its end it learns nothing."""
+    first = pause(store, 60, generation=0)
+    second = pause(store, 3600, cause="enforced", generation=0)
+    assert second == first
+    assert not second.is_new
+    run_out(store)
+    assert pause(store, 3600, cause="enforced", generation=0) is None
+    assert client(store) == (0, 0, 1)
+
+
+@pytest.mark.rows("M8")
+def test_generations_of_reopening(store: JobStore) -> None:
+    """An answer to a request from before the pause is late after the probe, too, and takes back neither trouble nor success."""
+    hear(store, T, T, T, generation=0)
+    run_out(store)
+    of = probe(store)
+    assert of.generation == 1
+    assert end_probe(store, of, True)
+    assert store.standing("api") == Standing(2)
+    for late in (0, 1):
+        assert hear(store, T, T, T, generation=late) is None
+        assert pause(store, 60, generation=late) is None
+    assert hear(store, T, T, generation=2) is None
+    assert hear(store, F, generation=1) is None
+    assert client(store) == (2, 0, 2)
+
+
+def test_standing(store: JobStore) -> None:
+    """Open, paused, reopening, open."""
+    assert store.standing("api") == Standing(0)
+    found = pause(store, 60, cause="enforced", reason="401")
+    assert store.standing("api") == Standing(1, pausing=found)
+    assert store.standing("b") == Standing(0)
+    run_out(store)
+    standing = store.standing("api")
+    assert (standing.generation, standing.pausing) == (1, None)
+    assert standing.reopening is not None
+    assert (standing.reopening.id, standing.reopening.cause, standing.reopening.reason) == (found.id, "enforced", "401")
+    store.resume("api", by="me")
+    assert store.standing("api") == Standing(2)
+
+
+def test_history(store: JobStore) -> None:
+    """Every pause with who, why, from, until, its end and its probes, the newest first."""
+    hear(store, T, T, T)
+    run_out(store)
+    assert store.pause_history()[0].state == "reopening"
+    of = probe(store)
+    assert store.pause_history()[0].state == "probing"
+    end_probe(store, of, False, reason="still 503")
+    run_out(store)
+    end_probe(store, probe(store), None)
+    end_probe(store, probe(store), True)
+    store.pause("b", None, cause="person", reason="we move", set_by="ada")
+    b, second, first = store.pause_history()
+    assert (first.client, first.state, first.cause, first.reason, first.level, first.set_by) == (
+        "api", "ended", "level", "timeouts", 1, "w",
+    )  # fmt: skip
+    assert (first.ended_by, first.probes) == ("level", 1)
+    assert (second.level, second.reason, second.ended_by, second.probes) == (2, "still 503", "probe", 2)
+    assert second.ended_at is not None
+    assert (b.state, b.until, b.ended_at, b.probes) == ("paused", None, None, 0)
+    assert [one.id for one in store.pause_history("api")] == [second.id, first.id]
+    assert store.pause_history(limit=1) == [b]
+    assert store.pause_history("none") == []
+
+
 def test_a_pause_until_a_moment(store: JobStore) -> None:
     """A moment is kept as it is, in UTC."""
     moment = store.now() + timedelta(hours=3, microseconds=1)
@@ -109,15 +250,34 @@ def test_a_pause_of_any_length(store: JobStore, seconds: float) -> None:
     assert found.until - store.now() > timedelta(days=3000)
 
 
+@pytest.mark.rows("SC-20")
 def test_resume_ends_the_pause_and_counts(store: JobStore) -> None:
-    """A resume by hand ends it at once, forgets the level and bumps the generation."""
-    assert not store.resume("api", by="me")
+    """A resume by hand ends it at once, also one that waits for its probe, forgets the level and begins a generation."""
     hear(store, T, T, T)
     assert store.resume("api", by="me")
     assert store.paused("api") is None
     assert store.pauses() == []
-    assert query(store, "SELECT errors, level, generation FROM client") == [{"errors": 0, "level": 0, "generation": 2}]
+    assert client(store) == (0, 0, 2)
     assert query(store, "SELECT ended_by FROM pause") == [{"ended_by": "me"}]
+    assert not store.resume("api", by="me")
+    hear(store, T, T, T)
+    run_out(store)
+    assert store.resume("api", by="me")
+    assert store.standing("api") == Standing(5)
+
+
+def test_a_moment_without_a_zone_is_refused(store: JobStore) -> None:
+    """Also where a pause is in force or probed, and nothing changes (law 13)."""
+    naive = (store.now() + timedelta(hours=1)).replace(tzinfo=None)
+    for _ in range(2):
+        with pytest.raises(NaiveTime):
+            pause(store, naive)
+        pause(store, 60)
+    run_out(store)
+    of = probe(store)
+    with pytest.raises(NaiveTime):
+        end_probe(store, of, False, when=naive)
+    assert client(store) == (0, 0, 2)
 
 
 def test_pauses_are_of_one_client(store: JobStore) -> None:
@@ -130,33 +290,41 @@ def test_pauses_are_of_one_client(store: JobStore) -> None:
     assert [one.client for one in store.pauses()] == ["api"]
 
 
+@pytest.mark.rows("SC-20", "M8")
 def test_a_pause_is_over_at_its_end(tmp_path: Any) -> None:
-    """By the clock, to the moment, with nobody about."""
+    """By the clock, to the moment, with nobody about: before it no probe, from it on one."""
     clock = HandClock()
     store = JobStore.open(f"sqlite:///{tmp_path}/a.db", clock=clock)
     enqueue(store, ["a"])
     store.pause("api", 60, cause="asked", reason="", set_by="w")
     clock.forward(59.999)
     assert take(store) == []
+    assert store.reopening() == []
+    assert store.begin_probe("api", worker="w", lease=60) is None
     clock.forward(0.001)
     assert store.paused("api") is None
-    assert len(take(store)) == 1
+    assert [one.client for one in store.reopening()] == ["api"]
+    of = probe(store, lease=60)
+    assert len(store.claim_probe(of, [LANE], worker="w", lease=60)) == 1
     store.close()
 
 
 def test_pausing_resuming_and_hearing_at_once(store: JobStore) -> None:
-    """Workers and people may all act on one client at the same moment; at most one pause is open."""
+    """Workers, probes and people may all act on one client at the same moment; at most one pause is open."""
     errors: list[BaseException] = []
 
     def act(number: int) -> None:
         try:
             for turn in range(25):
-                if (number + turn) % 3 == 0:
-                    store.pause("api", 5, cause="asked", reason="", set_by="w")
-                elif (number + turn) % 3 == 1:
+                kind = (number + turn) % 4
+                if kind == 0:
+                    store.pause("api", turn % 2, cause="asked", reason="", set_by="w")
+                elif kind == 1:
                     store.resume("api", by="me")
-                else:
+                elif kind == 2:
                     hear(store, T, T, T)
+                elif (of := store.begin_probe("api", worker="w", lease=60)) is not None:
+                    end_probe(store, of, (True, False, None)[turn % 3], durations=[0])
         except BaseException as error:  # noqa: BLE001  # the test must see it
             errors.append(error)
 
@@ -167,3 +335,6 @@ def test_pausing_resuming_and_hearing_at_once(store: JobStore) -> None:
         thread.join()
     assert not errors
     assert query(store, "SELECT count(*) AS n FROM pause WHERE ended_at IS NULL")[0]["n"] <= 1
+    # Each pause began a generation, and so did each end that no pause followed.
+    begun = query(store, "SELECT count(*) AS n FROM pause")[0]["n"]
+    assert client(store)[2] > begun

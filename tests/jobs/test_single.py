@@ -1,17 +1,19 @@
 """`jobs.single`: taking one job by its id, or being told why not."""
 
 import pytest
-from kit import change, done, enqueue, finish, row, take, take_one
+from kit import change, done, end_probe, enqueue, finish, probe, row, run_out, take, take_one
 from sqlalchemy.exc import IntegrityError
 
 from jobs import Failure, JobNotFound, JobStore, Queue, Rate
-from jobs.job import Job
+from jobs.duplicate import NewJob
+from jobs.job import Job, Lane
+from jobs.probe import Probe
 from jobs.refusal import Refused
 
 
-def one(store: JobStore, job_id: int, *, force: bool = False) -> Job | Refused:
+def one(store: JobStore, job_id: int, *, force: bool = False, probe: Probe | None = None) -> Job | Refused:
     """Take one."""
-    return store.claim_one(job_id, worker="elsewhere:1:1:1", lease=60, force=force)
+    return store.claim_one(job_id, worker="elsewhere:1:1:1", lease=60, force=force, probe=probe)
 
 
 def why(found: Job | Refused) -> str:
@@ -52,13 +54,26 @@ def test_other_states_are_refused(store: JobStore) -> None:
 
 
 def test_a_paused_client_is_left_alone(store: JobStore) -> None:
-    """Unless a person insists; a pause that is over is none."""
-    enqueue(store, "ab")
+    """Unless a person insists; one whose pause is over, too, but for the job that is its probe."""
+    enqueue(store, "abc")
+    store.enqueue([NewJob(Lane("default", "b", "b.things"), {})])
     store.pause("api", 3600, cause="person", reason="", set_by="me")
     assert "client api is paused" in why(one(store, 1))
     assert isinstance(one(store, 1, force=True), Job)
-    change(store, "UPDATE pause SET until = '2000-01-01 00:00:00.000000+00'")
-    assert isinstance(one(store, 2), Job)
+    run_out(store)
+    store.pause("b", 60, cause="person", reason="", set_by="me")
+    assert "waits for its probe" in why(one(store, 2))
+    of = probe(store)
+    job = one(store, 2, probe=of)
+    assert isinstance(job, Job)
+    assert job.client_generation == of.generation == 1
+    assert "client b is paused" in why(one(store, 4, probe=of))
+    end_probe(store, of, None)
+    assert "waits for its probe" in why(one(store, 3, probe=of))
+    assert end_probe(store, probe(store), True)
+    job = one(store, 3)
+    assert isinstance(job, Job)
+    assert job.client_generation == 2
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 import kit
 import psutil
 import pytest
-from kit import LANE, change, enqueue, take
+from kit import LANE, change, end_probe, enqueue, probe, run_out, take
 
 from jobs import Failure, JobStore, Retry
 from jobs.duplicate import NewJob
@@ -203,6 +203,19 @@ def test_pause_ends(store: JobStore) -> None:
     assert store.next_due([LANE]) == pytest.approx(20, abs=10)
 
 
+def test_a_probe_ends(store: JobStore) -> None:
+    """When a pause has run out, its delayed jobs are a time to look; while somebody probes, the end of that is."""
+    add(store, LANE, delay=20)
+    store.pause("api", 100, cause="asked", reason="", set_by="me")
+    run_out(store)
+    assert store.next_due([LANE]) == pytest.approx(20, abs=10)
+    of = probe(store, lease=300)
+    assert store.next_due([LANE]) == pytest.approx(300, abs=10)
+    assert store.next_due([Lane("default", "b", "b")]) is None
+    end_probe(store, of, None)
+    assert store.next_due([LANE]) == pytest.approx(20, abs=10)
+
+
 @pytest.mark.rows("AQ-49")
 def test_is_due(store: JobStore) -> None:
     """Due is what waits for nothing but room: not a delayed job, not one of a paused client."""
@@ -215,6 +228,10 @@ def test_is_due(store: JobStore) -> None:
     assert not store.is_due([LANE])
     store.pause("api", 60, cause="person", reason="", set_by="me")
     assert not store.is_due([OTHER])
+    run_out(store)
+    assert not store.is_due([OTHER])
+    assert store.is_due([OTHER], probing=True)
+    assert not store.is_due([LANE], probing=True)
 
 
 def test_is_due_in_turn(store: JobStore) -> None:

@@ -1,0 +1,93 @@
+"""Holding clients to their declared windows: whoever works or lists pauses them when one begins. Knows no thread and no job."""
+
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+from flows.declaration import Client
+from flows.window import next_window, window_at, windows_text
+from jobs.pause import Pausing
+from jobs.store import JobStore
+
+ANCHOR_EVERY = 30.0
+"""Seconds after which PostgreSQL is asked for the time again; in between our own clock counts on."""
+
+_FAR = datetime.max.replace(tzinfo=UTC)
+_NOBODY = frozenset({"level", "enforced", "asked", "window", "probe", "clock"})
+"""Who ends a pause, where no person does."""
+
+
+class Hours:
+    """Knows when the windows of these clients begin, and pauses them then: a row as any other, which everybody's claim reads.
+
+    No process has to be up when a window begins: whoever works or lists asks before each claim and each page, and the first one
+    writes the row. The time in between costs a comparison.
+
+    Args:
+        store: where pauses are; its clock counts (law 13).
+        clients: whose windows.
+        worker: who pauses them.
+    """
+
+    def __init__(self, store: JobStore, clients: Iterable[Client], *, worker: str) -> None:
+        self._store = store
+        self._worker = worker
+        self._clients = {client.id: client for client in clients if client.pause.windows}
+        #: Until when there is nothing to do.
+        self._borders: dict[str, datetime] = {}
+        self._anchor: tuple[datetime, float] | None = None
+
+    def hold(self) -> list[Pausing]:
+        """Pause the clients that have come into a window since the last call; return their pauses, also those of others.
+
+        A client that a person has resumed in this very window stays open until the next one.
+        """
+        if not self._clients:
+            return []
+        now = self._now()
+        found: list[Pausing] = []
+        for client in self._clients.values():
+            if self._borders.get(client.id, now) > now:
+                continue
+            windows = client.pause.windows
+            end = window_at(windows, now)
+            if end is None:
+                following = next_window(windows, now)
+                self._borders[client.id] = _FAR if following is None else following.begin
+                continue
+            pausing = self._pause(client, now, end)
+            # Last: while the database is away, the next call does it.
+            self._borders[client.id] = end
+            if pausing is not None:
+                found.append(pausing)
+        return found
+
+    def _pause(self, client: Client, now: datetime, end: datetime) -> Pausing | None:
+        standing = self._store.standing(client.id)
+        pausing = standing.pausing
+        if pausing is not None and (pausing.until is None or pausing.until >= end):
+            return pausing
+        if pausing is None and self._is_resumed(client, now):
+            return None
+        # Of several processes that come here at once the first one changes the generation.
+        return self._store.pause(
+            client.id, end, cause="window", reason=f"declared window {windows_text(client.pause.windows, now)}",
+            set_by=self._worker, generation=standing.generation,
+        )  # fmt: skip
+
+    def _is_resumed(self, client: Client, now: datetime) -> bool:
+        windows = client.pause.windows
+        for view in self._store.pause_history(client.id, limit=20):
+            if view.ended_at is not None and view.ended_by not in _NOBODY and window_at(windows, view.ended_at) is not None:
+                # In this window, and not in yesterday's: from then on there was no moment outside of windows.
+                return window_at(windows, view.ended_at) == window_at(windows, now)
+        return False
+
+    def _now(self) -> datetime:
+        db = self._store.db
+        if db.dialect == "sqlite":
+            return db.clock()
+        at = time.monotonic()
+        if self._anchor is None or at - self._anchor[1] >= ANCHOR_EVERY:
+            self._anchor = self._store.now(), at
+        return self._anchor[0] + timedelta(seconds=at - self._anchor[1])

@@ -1,0 +1,292 @@
+"""What people are told of, and when: from the trouble of a client to its notices and letters. Pure.
+
+One piece of trouble is one notice, with one letter at its beginning and one at its end. In between, another cause is a letter of
+its own, at most `MOST_LETTERS` in a window; the same cause is counted, and told in at most one digest in a window (SC-25, E-94).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from flows.letter import Letters
+from flows.result import RunResult
+from flows.wording import KEYS, MOST_CAUSES, OTHERS, clean, sign
+from jobs.notice import API, PROCESSING, Addressee, Letter, News, Notice, PauseNews, Trouble
+
+LEVELS = ("notice", "warning", "error")
+
+SHORT = 600.0
+"""Seconds; a pause that the API asked for is no news if it is no longer."""
+
+MOST_LETTERS = 4
+"""Letters about one piece of trouble in a window, before it is left to the digest."""
+
+FLAPS = 5
+"""Pauses of a client in a window, each followed by a recovery, after which only digests tell of further ones."""
+
+REPLACED = ("level", "enforced", "asked", "person", "window")
+"""What ended a pause by taking its place: the trouble goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """What went wrong, how often, and the first keys of what it went wrong with."""
+
+    text: str
+    count: int = 1
+    keys: tuple[str, ...] = ()
+    #: What it is known by; by default its text.
+    sign: str = ""
+    #: When it was first seen; by default now.
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """What there is to know besides the trouble itself.
+
+    Args:
+        syncs, job_types: of the client.
+        to: the recipients by level.
+        window: seconds in which one cause is told once.
+        waiting: jobs of the client that are queued.
+        failures: by sync or job type.
+        ended: the run that has just ended.
+        link, run: where people find it, and the id of its flow run.
+    """
+
+    syncs: tuple[str, ...]
+    job_types: tuple[str, ...]
+    to: Callable[[str], Sequence[Addressee]]
+    window: float
+    waiting: int = 0
+    failures: Mapping[str, Sequence[Cause]] = field(default_factory=dict)
+    ended: RunResult | None = None
+    link: str = ""
+    run: str = ""
+
+
+def causes_of(news: Sequence[News], payloads: Callable[[list[int]], Mapping[int, Any]]) -> list[Cause]:
+    """Sort failures by cause, with their counts and first keys.
+
+    Args:
+        news: of one sync or job type.
+        payloads: returns those of jobs, so that nothing of them stands in a text.
+    """
+    heaps: dict[str, list[News]] = {}
+    for one in news:
+        heaps.setdefault(sign(clean(one.message, key=one.key)), []).append(one)
+    first = [heap[0] for heap in list(heaps.values())[:50]]
+    known = payloads([one.job_id for one in first])
+    merged: dict[str, list[Any]] = {}
+    for heap in heaps.values():
+        one = heap[0]
+        text = clean(one.message, key=one.key, payload=known[one.job_id]) if one.job_id in known else ""
+        # One whose payload is gone, or too many to look at: what its text quotes, nobody knows.
+        text = text or (OTHERS if not _is_ours(one.message) else clean(one.message, key=one.key))
+        entry = merged.setdefault(text, [text, 0, [], one.at])
+        entry[1] += len(heap)
+        entry[3] = min(entry[3], one.at)
+        entry[2] += [name_of(found) for found in heap[: KEYS - len(entry[2])]]
+    causes = [Cause(text, count, tuple(keys[:KEYS]), at=at) for text, count, keys, at in merged.values()]
+    return sorted(causes, key=lambda cause: (cause.text == OTHERS, -cause.count))
+
+
+def _is_ours(message: str) -> bool:
+    return message.startswith(("GET ", "POST ", "PUT ", "PATCH ", "DELETE ", "HEAD ", "timed out after", "poison: "))
+
+
+def name_of(one: News) -> str:
+    """Return how people know the job of a failure: by its entity's key, or by its number. Whatever a key is, it is one line."""
+    text = " ".join(one.key.split()) if one.key is not None else f"job {one.job_id}"
+    return text if len(text) <= 80 else text[:79] + "…"
+
+
+def decide(trouble: Trouble, house: House) -> tuple[list[Notice], list[Letter]]:
+    """Say what becomes of a client's notices, and what is sent."""
+    return _Decision(trouble, house).made()
+
+
+class _Decision:
+    """One look at the trouble of a client; strictly private."""
+
+    def __init__(self, trouble: Trouble, house: House) -> None:
+        self._trouble, self._house, self._now = trouble, house, trouble.now
+        self._open = dict(trouble.open)
+        self._changed: dict[int, Notice] = {}
+        self._letters: list[Letter] = []
+        self._write = Letters(trouble.client, house, trouble.now)
+
+    def made(self) -> tuple[list[Notice], list[Letter]]:
+        for one in self._trouble.pauses:
+            self._take_pause(one)
+        self._look_for_end()
+        for subject, causes in self._house.failures.items():
+            first = min(cause.at or self._now for cause in causes)
+            self._take(subject, PROCESSING, self._level_of(subject), causes, at=first)
+        if self._house.ended is not None:
+            self._take_run(self._house.ended)
+        self._look_back()
+        return list(self._changed.values()), self._letters
+
+    # -- pauses ----------------------------------------------------------------------------------------------------------------
+
+    def _take_pause(self, one: PauseNews) -> None:
+        known = self._open.get("")
+        if known is None and (not _is_loud(one) or self._is_over_long_ago(one)):
+            return
+        reason = clean(one.reason)
+        cause = Cause(reason, sign=f"{one.cause}:{sign(reason)}")
+        facts = {
+            "pause": one.id, "cause": one.cause, "reason": reason, "set_by": one.set_by, "level": one.level,
+            "since": one.started_at.isoformat(), "until": None if one.until is None else one.until.isoformat(),
+        }  # fmt: skip
+        self._take("", API, level_of(one), [cause], at=one.started_at, facts=facts, loud=_is_loud(one))
+        if one.ended_at is not None and one.ended_by not in REPLACED:
+            self._close("", one.ended_by or "", one.ended_at)
+
+    def _is_over_long_ago(self, one: PauseNews) -> bool:
+        return one.ended_at is not None and self._now - one.ended_at > timedelta(days=1)
+
+    def _look_for_end(self) -> None:
+        last = self._trouble.last_pause
+        if last is None or last.ended_at is not None:
+            self._close("", "" if last is None else last.ended_by or "", None if last is None else last.ended_at)
+
+    # -- runs and jobs ---------------------------------------------------------------------------------------------------------
+
+    def _level_of(self, subject: str) -> str:
+        ended = self._house.ended
+        if ended is not None and ended.sync == subject:
+            return "error" if ended.state == "failed" else "warning"
+        # A job of a type is somebody's errand; an entity of a sync is asked for again.
+        return "error" if subject in self._house.job_types else "warning"
+
+    def _take_run(self, ended: RunResult) -> None:
+        known = sum(cause.count for cause in self._house.failures.get(ended.sync, ()))
+        level = "error" if ended.state == "failed" else "warning"
+        if ended.flawed:
+            self._take(ended.sync, PROCESSING, level, [Cause("listed items could not become entities", ended.flawed)])
+        if (extra := ended.failed - ended.flawed - known) > 0 and ended.failures:
+            # No job tells of them: deletes of a sweep that failed, for instance.
+            key, message = ended.failures[-1]
+            keys = tuple(key for key, _ in ended.failures[-min(extra, KEYS) :])
+            self._take(ended.sync, PROCESSING, level, [Cause(clean(message, key=key), extra, keys)])
+        if ended.state in ("failed", "partial") and (ended.stopped in ("error", "loop", "short") or not (known or ended.failed)):
+            kind = PROCESSING if ended.stopped == "end" else API
+            self._take(ended.sync, kind, level, [Cause(clean(ended.message))])
+        elif ended.state == "success" and ended.stopped == "end" and not known:
+            self._close(ended.sync, "run")
+
+    # -- notices ---------------------------------------------------------------------------------------------------------------
+
+    def _take(
+        self, subject: str, kind: str, level: str, causes: Sequence[Cause], *, at: datetime | None = None,
+        facts: Mapping[str, Any] | None = None, loud: bool = True,
+    ) -> None:  # fmt: skip
+        """Add to the notice of a subject, and say so if that is news."""
+        notice = self._open.get(subject)
+        is_new = notice is None
+        if notice is None:
+            notice = self._begin(subject, kind, level, at or self._now)
+        is_higher = LEVELS.index(level) > LEVELS.index(notice.level)
+        fresh = [entry for cause in causes if (entry := _add(notice, cause)) is not None]
+        notice.level = level if is_higher else notice.level
+        notice.count += sum(cause.count for cause in causes)
+        notice.updated_at = self._now
+        notice.facts = {**notice.facts, **(facts or {})}
+        self._changed[id(notice)] = notice
+        if notice.is_muted:
+            return
+        if is_new:
+            self._send(notice, "opened")
+        elif (fresh and loud) or is_higher:
+            self._roll(notice)
+            if notice.letters < MOST_LETTERS:
+                self._send(notice, "more", fresh)
+
+    def _begin(self, subject: str, kind: str, level: str, at: datetime) -> Notice:
+        last = self._trouble.closed.get(subject)
+        recent = last is not None and self._now - last.window_at < timedelta(seconds=self._house.window)
+        flaps = last.facts.get("flaps", 1) if last is not None and recent else 0
+        if last is not None and subject == "" and flaps >= FLAPS:
+            last.closed_at = last.closed_by = None
+            last.is_muted = True
+            notice = last
+        else:
+            notice = Notice(subject, kind, level, at, self._now, last.window_at if last is not None and recent else self._now)
+            notice.facts["flaps"] = flaps + 1
+        self._open[subject] = notice
+        return notice
+
+    def _send(self, notice: Notice, what: str, fresh: Sequence[dict[str, Any]] = ()) -> None:
+        letter = self._write.letter(notice, what, fresh)
+        self._letters.append(letter)
+        notice.letters += 1
+        notice.told_count, notice.told_at = notice.count, self._now
+        for entry in notice.causes:
+            entry["told"] = True
+
+    def _close(self, subject: str, by: str, at: datetime | None = None) -> None:
+        notice = self._open.pop(subject, None)
+        if notice is None:
+            return
+        notice.closed_at, notice.closed_by = max(at or self._now, notice.opened_at), by
+        self._changed[id(notice)] = notice
+        if not notice.is_muted:
+            self._send(notice, "recovered")
+
+    def _roll(self, notice: Notice) -> None:
+        if self._now - notice.window_at >= timedelta(seconds=self._house.window):
+            notice.window_at, notice.letters = self._now, 0
+
+    def _look_back(self) -> None:
+        """Tell what was counted in a window that is over; let go what has been quiet for one."""
+        window = timedelta(seconds=self._house.window)
+        of = {notice.subject: notice for notice in (*self._trouble.closed.values(), *self._open.values())}
+        for notice in of.values():
+            if notice.told_at is None or self._now - notice.window_at < window:
+                continue
+            if notice.count > notice.told_count and (notice.closed_at is None or notice.is_muted):
+                self._roll(notice)
+                self._changed[id(notice)] = notice
+                notice.is_muted = False
+                self._send(notice, "digest")
+        for subject, notice in list(self._open.items()):
+            # A sync is well when a run says so; a job type has no such run. One that is declared no more has neither.
+            if subject not in ("", *self._house.syncs) and self._now - notice.updated_at >= window:
+                notice.closed_at, notice.closed_by = self._now, "quiet"
+                self._changed[id(notice)] = notice
+                del self._open[subject]
+
+
+def level_of(one: PauseNews) -> str:
+    """Return the level of a pause: people and windows are no trouble, what waits for a person is an error (issue 5)."""
+    if one.cause in ("person", "window"):
+        return "notice"
+    if one.cause == "enforced" or one.until is None:
+        return "error"
+    return "notice" if one.cause == "asked" else "warning"
+
+
+def _is_loud(one: PauseNews) -> bool:
+    """Tell whether a pause is news: an API's own half minute is none."""
+    return one.cause != "asked" or one.until is None or (one.until - one.started_at).total_seconds() > SHORT
+
+
+def _add(notice: Notice, cause: Cause) -> dict[str, Any] | None:
+    """Count a cause; return it if nobody was told of it."""
+    known = cause.sign or sign(cause.text)
+    entry = next((one for one in notice.causes if one["cause"] == known), None)
+    if entry is None:
+        text = cause.text
+        if len(notice.causes) >= MOST_CAUSES:
+            known, text = OTHERS, OTHERS
+            entry = next((one for one in notice.causes if one["cause"] == known), None)
+        if entry is None:
+            entry = {"cause": known, "text": text, "count": 0, "keys": [], "told": False}
+            notice.causes = [*notice.causes, entry]
+    entry["count"] += cause.count
+    entry["keys"] = list(dict.fromkeys([*entry["keys"], *cause.keys]))[:KEYS]
+    return None if entry["told"] else entry

@@ -1,0 +1,104 @@
+"""Takes the trouble of clients from the tables to their notices: reads, lets `flows.notice` decide, stores. Sends nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from flows.notice import House, causes_of, decide
+from flows.recipients import Recipients
+from flows.registry import Registry, load
+from jobs.notice import Letter, News, Notice, Trouble
+
+if TYPE_CHECKING:
+    from flows.declaration import Client, Sync
+    from flows.result import RunResult
+    from jobs.store import JobStore
+
+TRIES = 20
+"""Looks at one client's news, where others take them before us."""
+
+
+class Desk:
+    """Where one process writes its notices.
+
+    Args:
+        store: where they are.
+        registry: what is declared; read by itself, when it is first needed, where it is not given.
+        clients: those it answers for, by id.
+        link, run: where people find the present run, and the id of its flow run.
+        recipients: who is told; by default as the environment says.
+    """
+
+    def __init__(
+        self, store: JobStore, registry: Registry | None, clients: Mapping[str, Client], *, link: str = "", run: str = "",
+        recipients: Recipients | None = None,
+    ) -> None:  # fmt: skip
+        self._store, self._registry, self._clients = store, registry, clients
+        self._link, self._run, self._of = link, run, recipients
+
+    def look(self, *, gather: float) -> int:
+        """Take in whatever nobody was told of yet; return how many letters were written.
+
+        Args:
+            gather: seconds that failures wait for company.
+
+        Raises:
+            SettingsError: the settings that name recipients cannot be read; everything waits.
+            SQLAlchemyError: the database failed; nothing is lost.
+        """
+        if not self._clients:
+            return 0
+        stirred = self._store.notices.stirred(self._clients, window=self._recipients().window, gather=gather)
+        return sum(len(self._fold(self._clients[name])) for name in stirred)
+
+    def run_ended(self, sync: Sync, result: RunResult) -> bool:
+        """Take in what a run came to; tell whether it has put an end to trouble with its sync.
+
+        Raises:
+            SettingsError, SQLAlchemyError: as in `look`.
+        """
+        letters = self._fold(sync.client, sync, result)
+        return any(letter.what == "recovered" and letter.notice.subject == sync.id for letter in letters)
+
+    def _fold(self, client: Client, sync: Sync | None = None, result: RunResult | None = None) -> list[Letter]:
+        house = self._house(client, sync)
+        letters: list[Letter] = []
+        for _ in range(TRIES):
+            news = self._store.notices.news(client.id, ended="" if sync is None else sync.id)
+            by_type: dict[str, list[News]] = {}
+            for one in news:
+                by_type.setdefault(one.type, []).append(one)
+            failures = {name: causes_of(found, self._store.notices.payloads) for name, found in by_type.items()}
+            known = replace(house, failures=failures, ended=result, waiting=self._store.notices.waiting(client.id))
+
+            def judge(trouble: Trouble, known: House = known) -> tuple[list[Notice], list[Letter]]:
+                notices, written = decide(trouble, known)
+                letters[:] = written
+                return notices, written
+
+            if self._store.notices.fold(client.id, news, judge):
+                return letters
+        return []
+
+    def _house(self, client: Client, sync: Sync | None) -> House:
+        registry = self._declared()
+        syncs = tuple(one.id for one in registry.of_client(client.id))
+        if sync is not None and sync.id not in syncs:
+            syncs = (*syncs, sync.id)
+        types = tuple(one.id for one in registry.job_types_of(client.id))
+        recipients = self._recipients()
+        return House(
+            syncs, types, lambda level: recipients.addressees(client, level), recipients.window, link=self._link, run=self._run
+        )
+
+    def _declared(self) -> Registry:
+        if self._registry is None:
+            self._registry = load()
+        return self._registry
+
+    def _recipients(self) -> Recipients:
+        if self._of is None:
+            self._of = Recipients(self._clients)
+        return self._of

@@ -1,0 +1,383 @@
+"""Pauses on a real Prefect server: work queues follow the table, and the table what a person does to a work queue."""
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from prefect.client.orchestration import SyncPrefectClient
+
+from flows.declaration import Client
+from flows.orchestration.mirror import Change, hasty_client, reconcile
+from flows.orchestration.sign import Step, read_sign
+from flows.orchestration.watch import look
+from jobs import JobStore
+
+from .conftest import Project, free_port, make_project, until
+
+FINAL = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
+AUTOMATION = "sync-clients: work queues and pauses agree"
+
+
+class Board:
+    """The work queues of a server, as a person sees and handles them in the UI: the same requests.
+
+    Args:
+        url: of the API.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def make(self, name: str, description: str = "") -> None:
+        """Make a work queue."""
+        until(
+            lambda: httpx.post(f"{self.url}/work_pools/syncs/queues", json={"name": name, "description": description}).is_success
+        )
+
+    def queue(self, name: str) -> dict[str, Any]:
+        """Return a work queue."""
+        answer = until(lambda: (found := httpx.get(f"{self.url}/work_pools/syncs/queues/{name}")).is_success and found)
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def is_paused(self, name: str) -> bool:
+        """Tell whether a work queue is paused."""
+        return bool(self.queue(name)["is_paused"])
+
+    def toggle(self, name: str, *, paused: bool) -> None:
+        """Use the switch of a work queue."""
+        # The server's own database may be locked for a moment: it answers 503 then, and a person would click again.
+        url = f"{self.url}/work_queues/{self.queue(name)['id']}"
+        until(lambda: httpx.patch(url, json={"is_paused": paused}).is_success)
+
+    def events(self, name: str, since: datetime) -> list[str]:
+        """Return what was told of the pauses of a work queue, the oldest first."""
+        wanted = {
+            "event": {"prefix": ["prefect.work-queue."]},
+            "resource": {"id": [f"prefect.work-queue.{self.queue(name)['id']}"]},
+            "occurred": {"since": since.isoformat(), "until": (datetime.now(UTC) + timedelta(minutes=1)).isoformat()},
+            "order": "ASC",
+        }
+        found = httpx.post(f"{self.url}/events/filter", json={"filter": wanted, "limit": 50}).json()["events"]
+        kinds = (each["event"].removeprefix("prefect.work-queue.") for each in found)
+        return ["let go" if kind in ("ready", "not-ready") else kind for kind in kinds if kind not in ("created", "updated")]
+
+
+@pytest.fixture
+def board(project: Project) -> Board:
+    """Return the work queues of the server."""
+    return Board(project.url)
+
+
+@pytest.fixture
+def api(project: Project) -> Iterator[SyncPrefectClient]:
+    """Open a client of the server's."""
+    with hasty_client(project.url) as client:
+        yield client
+
+
+@pytest.fixture
+def apart(board: Board, store: JobStore, request: pytest.FixtureRequest) -> str:
+    """Make a client's work queue that the worker's flow runs know nothing of, for a database of the test's own."""
+    name = f"apart-{store.db.dialect}-{request.node.name.partition('[')[0][5:40]}"
+    board.make(name, "Runs of its own.")
+    return name
+
+
+@pytest.fixture
+def bring(api: SyncPrefectClient, store: JobStore, apart: str) -> Callable[[], list[Step]]:
+    """Return what brings queue and table together and says its steps."""
+    clients = {apart: a_client(apart)}
+    return lambda: [change.step for change in reconcile(api, store, clients)]
+
+
+def a_client(name: str) -> Client:
+    """Declare a client that nobody connects to."""
+    return Client(name, connect=lambda _: None)  # type: ignore[arg-type, return-value]
+
+
+def pauses(project: Project, client: str) -> list[dict[str, Any]]:
+    """Return the history of a client's pauses."""
+    found: list[dict[str, Any]] = project.syncs("pauses", client, "--history")
+    return found
+
+
+@pytest.mark.rows("SC-14")
+def test_queue_follows_the_table(board: Board, store: JobStore, apart: str, bring: Callable[[], list[Step]]) -> None:
+    """A paused client's queue is paused and says why and until when; resumed, it is as it was. Twice is the same as once."""
+    assert bring() == []
+    store.pause(apart, 3600, cause="enforced", reason="401 Unauthorized", set_by="w1")
+    assert bring() == [Step.PAUSE]
+    queue, standing = board.queue(apart), store.standing(apart)
+    assert standing.pausing is not None
+    assert queue["is_paused"]
+    assert read_sign(queue["description"]) == standing.pausing.id
+    assert queue["description"].startswith("Paused by sync-clients until ")
+    assert "401 Unauthorized\n\nRuns of its own." in queue["description"]
+    assert bring() == []
+    # A longer one takes its place.
+    store.pause(apart, None, cause="enforced", reason="still 401", set_by="w1")
+    assert bring() == [Step.SIGN]
+    assert "until resumed" in board.queue(apart)["description"]
+    store.resume(apart, by="anna")
+    assert bring() == [Step.RELEASE]
+    queue = board.queue(apart)
+    assert (queue["is_paused"], queue["description"]) == (False, "Runs of its own.")
+    assert bring() == []
+
+
+@pytest.mark.rows("SC-20")
+def test_queue_is_let_go_when_the_clock_has_ended_the_pause(
+    board: Board, store: JobStore, apart: str, bring: Callable[[], list[Step]]
+) -> None:
+    """Nobody has to resume: what was held goes on, the probe goes first. If it fails, the queue is paused again."""
+    held = store.pause(apart, 4, cause="level", reason="timeout", set_by="w1")
+    assert held is not None
+    assert bring() == [Step.PAUSE]
+    until(lambda: store.standing(apart).reopening)
+    assert bring() == [Step.RELEASE]
+    assert store.standing(apart).reopening is not None, "the probe decides, not the queue"
+    probe = store.begin_probe(apart, worker="w1", lease=30)
+    assert probe is not None
+    store.end_probe(probe, False, when=3600.0, durations=(3600,), reason="timeout", set_by="w1")
+    assert bring() == [Step.PAUSE]
+    sign = read_sign(board.queue(apart)["description"])
+    assert sign is not None
+    assert sign > held.id
+
+
+@pytest.mark.rows("SC-14")
+def test_a_persons_hand_counts_without_the_automation(
+    board: Board, store: JobStore, apart: str, bring: Callable[[], list[Step]]
+) -> None:
+    """Whoever looks next finds that the queue was paused or resumed in the UI, and does the same to the client."""
+    board.toggle(apart, paused=True)
+    assert bring() == [Step.ADOPT, Step.SIGN]
+    pausing = store.paused(apart)
+    assert pausing is not None
+    assert (pausing.cause, pausing.until, pausing.set_by, pausing.reason) == ("person", None, "Prefect", "paused in Prefect")
+    board.toggle(apart, paused=False)
+    assert bring() == [Step.OBEY, Step.CLEAN]
+    assert store.standing(apart).pausing is None
+    assert board.queue(apart)["description"] == "Runs of its own."
+    # Also one that nobody set by hand, and one that is already over.
+    store.pause(apart, 3600, cause="level", reason="timeout", set_by="w1")
+    bring()
+    board.toggle(apart, paused=False)
+    assert bring() == [Step.OBEY, Step.CLEAN]
+    assert not board.is_paused(apart)
+    assert [one.ended_by for one in store.pause_history(apart)] == ["Prefect", "Prefect"]
+
+
+def test_many_that_look_at_once_do_it_once(project: Project, board: Board, store: JobStore, apart: str) -> None:
+    """Eight processes that find a queue paused by a person make one pause of it, and one of them the sign."""
+    board.toggle(apart, paused=True)
+    found: list[list[Change] | None] = []
+    gate = threading.Barrier(8)
+
+    def run() -> None:
+        gate.wait()
+        found.append(look(store, {apart: a_client(apart)}, url=project.url))
+
+    threads = [threading.Thread(target=run) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    steps = [change.step for changes in found for change in changes or ()]
+    assert sorted(steps, key=str) == [Step.ADOPT, Step.SIGN]
+    assert len(store.pause_history(apart)) == 1
+
+
+def test_a_queue_that_is_gone_and_one_that_all_share_are_left_alone(
+    api: SyncPrefectClient, board: Board, store: JobStore
+) -> None:
+    """A client without a work queue is fine; one called `default` must not hold the runs of everybody."""
+    for name in ("nowhere", "default"):
+        store.pause(name, None, cause="person", reason="", set_by="anna")
+    assert reconcile(api, store, {name: a_client(name) for name in ("nowhere", "default")}) == []
+    assert not board.is_paused("default")
+
+
+def test_pausing_in_the_ui_pauses_the_client_and_back(project: Project, board: Board) -> None:
+    """Through the automation and a worker, within seconds; then nothing more happens: no loop, one pause, one of each event."""
+    before, runs_before = datetime.now(UTC), len(_runs_of(project, "pauses"))
+    board.toggle("tiny", paused=True)
+    until(lambda: read_sign(board.queue("tiny")["description"]), seconds=40)
+    [pause] = project.syncs("pauses", "tiny")
+    assert (pause["state"], pause["cause"], pause["set_by"], pause["paused_until"]) == ("paused", "person", "Prefect", None)
+    ended = project.syncs("run", "tiny.good")
+    assert ended["state"] == "paused"
+
+    board.toggle("tiny", paused=False)
+    until(lambda: board.queue("tiny")["description"] == "", seconds=40)
+    assert project.syncs("pauses", "tiny") == []
+    assert project.syncs("run", "tiny.good")["state"] == "success"
+
+    def settled() -> list[dict[str, Any]]:
+        return [run for run in _runs_of(project, "pauses") if run["state_type"] not in FINAL]
+
+    until(lambda: not settled(), seconds=40)
+    # What our own doing sets off would come within this time.
+    time.sleep(8)
+    assert board.events("tiny", before) == ["paused", "let go"]
+    assert len(pauses(project, "tiny")) == 1
+    assert len(_runs_of(project, "pauses")) - runs_before <= 3
+    assert not settled()
+
+
+def _runs_of(project: Project, flow: str) -> list[dict[str, Any]]:
+    """Return the runs of a flow, but those that are to come."""
+    found = project.find("flow_runs", flows={"name": {"any_": [flow]}}, limit=200)
+    now = datetime.now(UTC) + timedelta(seconds=3)
+    return [run for run in found if run["state_type"] in FINAL or datetime.fromisoformat(run["expected_start_time"]) <= now]
+
+
+def test_pause_by_command_shows_at_once_and_ends_by_the_clock(project: Project, board: Board) -> None:
+    """`syncs pause` returns with the queue paused; when the time is over a flow run lets it go, and nobody had to."""
+    said = project.syncs("pause", "slow", "--for", "4s", "--reason", "they move house")
+    queue = board.queue("slow")
+    assert queue["is_paused"]
+    assert "they move house" in queue["description"]
+    assert said["reason"] == "they move house"
+    until(lambda: not board.is_paused("slow"), seconds=40)
+    assert board.queue("slow")["description"] == ""
+    [pause] = project.syncs("pauses", "slow")
+    assert pause["state"] == "reopening"
+    project.syncs("resume", "slow")
+    assert project.syncs("pauses", "slow") == []
+    [past] = pauses(project, "slow")
+    assert (past["state"], past["cause"], past["probes"]) == ("ended", "person", 0)
+    assert past["ended_by"] == past["set_by"]
+
+
+def test_flows_pause_and_resume_from_the_ui(project: Project, board: Board) -> None:
+    """The deployments with parameters do what the commands do; an unknown client fails the run and says its name."""
+    started = [
+        project.deploy_run("pause/pause", "-p", "client=faulty", "-p", "seconds=600", "-p", "reason=inventory"),
+        project.deploy_run("pause/pause", "-p", "client=nobody"),
+    ]
+    held, unknown = (until(lambda run=run: (it := project.run(run))["state_type"] in FINAL and it) for run in started)
+    assert held["state_type"] == "COMPLETED"
+    assert held["name"] == "pause faulty"
+    assert held["state"]["message"].startswith("faulty is paused until ")
+    assert unknown["state_type"] == "FAILED"
+    assert "'nobody'" in unknown["state"]["message"]
+    assert board.is_paused("faulty")
+    [pause] = project.syncs("pauses", "faulty")
+    assert (pause["cause"], pause["reason"]) == ("person", "inventory")
+    resumed = project.deploy_run("resume/resume", "-p", "client=faulty")
+    assert until(lambda: (it := project.run(resumed))["state_type"] in FINAL and it)["state"]["message"] == "faulty goes on"
+    assert not board.is_paused("faulty")
+
+
+@pytest.mark.rows("SC-20", "DS-16")
+def test_one_catch_up_run_does_the_work(project: Project, board: Board) -> None:
+    """A pause of many schedule intervals is made up for by one run; runs that a person started wait, and come too."""
+    project.syncs("pause", "tiny")
+    deployment = _deploy_each_second(project)
+    url = f"{project.url}/deployments/{deployment['id']}"
+
+    def overdue() -> list[dict[str, Any]]:
+        held = _runs_of_deployment(project, deployment["id"])
+        return [run for run in held if datetime.fromisoformat(run["expected_start_time"]) < datetime.now(UTC)]
+
+    until(lambda: len(overdue()) >= 60, seconds=90)
+    # No further ones: what starts from here on was held.
+    schedule = httpx.get(url).json()["schedules"][0]["id"]
+    until(lambda: httpx.patch(f"{url}/schedules/{schedule}", json={"active": False}).is_success)
+    by_hand = project.deploy_run("sync/each-second")
+    newest = max(run["expected_start_time"] for run in overdue() if run["auto_scheduled"])
+    begun = {run["id"] for run in _runs_of_deployment(project, deployment["id"]) if run["state_type"] != "SCHEDULED"}
+    assert begun == set()
+
+    project.syncs("resume", "tiny")
+    left = _runs_of_deployment(project, deployment["id"])
+    assert sorted(run["auto_scheduled"] for run in left) == [False, True]
+    assert [run["expected_start_time"] for run in left if run["auto_scheduled"]] == [newest]
+    until(lambda: all(run["state_type"] in FINAL for run in _runs_of_deployment(project, deployment["id"])), seconds=60)
+    runs = {run["id"]: run for run in _runs_of_deployment(project, deployment["id"])}
+    assert len(runs) == 2
+    assert by_hand in runs
+    assert {run["state_type"] for run in runs.values()} == {"COMPLETED"}
+
+
+def _runs_of_deployment(project: Project, deployment_id: str) -> list[dict[str, Any]]:
+    return project.find("flow_runs", flow_runs={"deployment_id": {"any_": [deployment_id]}}, limit=200)
+
+
+def _deploy_each_second(project: Project) -> dict[str, Any]:
+    """Make a deployment of the flow `sync` that is due each second, through the client's queue."""
+    flow = next(each for each in project.find("flows") if each["name"] == "sync")
+    model = next(each for each in project.find("deployments") if each["name"] == "sync")
+    body = {
+        "name": "each-second", "flow_id": flow["id"], "entrypoint": model["entrypoint"], "path": model["path"],
+        "pull_steps": model["pull_steps"], "parameters": {"name": "tiny.good"}, "work_pool_name": "syncs",
+        "work_queue_name": "tiny", "job_variables": model["job_variables"],
+        "schedules": [{"schedule": {"interval": 1, "anchor_date": datetime.now(UTC).isoformat()}, "active": True}],
+    }  # fmt: skip
+    answer = until(lambda: (found := httpx.post(f"{project.url}/deployments/", json=body)).is_success and found)
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def test_a_storm_of_pauses_is_a_run_or_two(project: Project, board: Board) -> None:
+    """Fifty queues that are paused at once start no fifty processes, and the last one is seen as the first."""
+    names = [f"storm-{number}" for number in range(50)]
+    for name in names:
+        board.make(name)
+    before = len(_runs_of(project, "pauses"))
+    for name in [*names, "broken"]:
+        board.toggle(name, paused=True)
+    until(lambda: read_sign(board.queue("broken")["description"]), seconds=40)
+    time.sleep(5)
+    assert 1 <= len(_runs_of(project, "pauses")) - before <= 8
+    project.syncs("resume", "broken")
+
+
+class _Silent:
+    """A port that takes connections and never answers."""
+
+    def __enter__(self) -> str:
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{self._socket.getsockname()[1]}/api"
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+
+@pytest.mark.parametrize("server", ["dead", "silent"])
+def test_pausing_works_and_waits_for_nobody_without_a_server(tmp_path: Path, api_url: str, server: str) -> None:
+    """With a server that is gone or hangs, the table rules: pause, run, work and resume do their work, and say so in a line."""
+    project = make_project(tmp_path, api_url)
+    alone = _timed(project)
+    with _Silent() as silent:
+        project.environment["PREFECT_API_URL"] = silent if server == "silent" else f"http://127.0.0.1:{free_port()}/api"
+        seconds = _timed(project)
+    # One question to the server, which gets a second, in each of the commands.
+    assert seconds < 3 * alone + 4 * 3
+
+
+def _timed(project: Project) -> float:
+    """Pause and resume a client with the commands; return how long it took."""
+    started = time.monotonic()
+    assert project.syncs("pause", "tiny")["paused_until"] is None
+    assert project.syncs("run", "tiny.good")["state"] == "paused"
+    assert project.syncs("work", "--until-empty")["processed"] == 0
+    process = project.start("resume", "tiny", "--json")
+    out, err = process.communicate(timeout=30)
+    assert json.loads(out) == {"client": "tiny", "resumed": True}
+    if "PREFECT_API_URL" in project.environment:
+        assert "does not answer: work queues follow later" in err
+        assert len(err.splitlines()) == 1
+    else:
+        assert err == ""
+    assert project.syncs("pauses") == []
+    return time.monotonic() - started
