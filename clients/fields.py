@@ -21,6 +21,8 @@ Found = Iterator[tuple[str, str, str]]
 _LIMIT = {
     "limit": "limit", "remaining": "remaining", "reset": "reset", "r": "remaining", "t": "reset", "q": "limit", "w": "window",
 }  # fmt: skip
+LENGTH = 10_000
+"""Characters of a field that is still looked at."""
 _PAIR = re.compile(r"\b(limit|remaining|reset)\s*[=:]\s*\"?([0-9][0-9.]*)", re.IGNORECASE)
 
 
@@ -36,7 +38,7 @@ def limits(value: str) -> Found:
                 yield "", what, str(item)
             yield from _params("", params)
     else:
-        for name, number in _PAIR.findall(value):
+        for name, number in _PAIR.findall(value[:LENGTH]):
             yield "", name.lower(), number
 
 
@@ -68,7 +70,7 @@ def _params(name: str, params: dict[str, Any]) -> Found:
 
 
 def _parse(value: str, form: str) -> Any:
-    if not value.strip():
+    if not value.strip() or len(value) > LENGTH:
         return None
     import http_sf
 

@@ -256,7 +256,7 @@ class FtpShelf:
             if self._context is None:
                 self._context = trust(self._verify) if self._tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             self._control = control = Control(context=self._context, timeout=self._timeout)
-            with self._talking("CONNECT", "."):
+            with self._talking("CONNECT", ""):
                 control.open(self._host, self._port, user=self._user, password=reveal(self._password), tls=self._tls)
                 recorder = exchange.current()
                 if recorder is not None and recorder.is_curious and isinstance(control.sock, ssl.SSLSocket):

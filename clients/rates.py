@@ -19,6 +19,9 @@ from clients.fields import limits, policies
 LONGEST = 31 * 86400.0
 """No wait is longer: quotas of a month exist, and what is beyond is a mistake of the sender."""
 
+LENGTH = 1000
+"""Characters of a value that is still looked at. The expressions below take time by the square of it, and stop all threads."""
+
 _NUMBER = re.compile(r"[+-]?(\d{1,19}(\.\d*)?|\.\d+)")
 _ISO = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d(?::\d\d)?)(?:[.,](\d+))?\s*(Z|[+-]\d\d:?\d\d)?", re.IGNORECASE)
 _PIECE = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|ns|d|h|m|s)")
@@ -140,7 +143,7 @@ def budgets(headers: Mapping[str, str], *, now: float | None = None) -> list[Bud
 
 def http_date(value: str) -> float | None:
     """Return seconds since the epoch of an HTTP date in any of its three forms (RFC 9110, section 5.6.7), or None."""
-    if not value:
+    if not value or len(value) > LENGTH:
         return None
     from email.utils import parsedate_to_datetime
 
@@ -172,6 +175,8 @@ def _asked(headers: Mapping[str, str], header: str, now: float | None, scale: fl
 
 def _first(value: str, sent: float, scale: float) -> float | None:
     """Read a value; of a header that was sent twice, the first one that can be read."""
+    if len(value) > LENGTH:
+        return None
     seconds = _seconds(value, sent, scale)
     if seconds is None and "," in value:
         return next((one for part in value.split(",") if (one := _seconds(part, sent, scale)) is not None), None)
@@ -228,10 +233,12 @@ def _plain(headers: Mapping[str, str], sent: float) -> Iterator[tuple[str, str, 
         name = header.replace("rate-limit", "ratelimit")
         before, found, after = name.partition("ratelimit")
         if not found:
-            if header.endswith("-call-limit") and (pair := re.fullmatch(r"\s*(\d+)\s*/\s*(\d+)\s*", value)):
+            if header.endswith("-call-limit") and (pair := re.fullmatch(r"\s*(\d{1,9})\s*/\s*(\d{1,9})\s*", value[:LENGTH])):
                 # Shopify: used/limit.
                 yield header, "limit", float(pair[2])
                 yield header, "remaining", max(0.0, float(pair[2]) - float(pair[1]))
+            continue
+        if len(value) > LENGTH or len(header) > LENGTH:
             continue
         words = [word for word in (*before.split("-"), *after.split("-")) if word]
         what = next((_MEANING[word] for word in words if word in _MEANING), "")

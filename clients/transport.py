@@ -8,6 +8,7 @@ It goes below `httpx.Client`, to the transports, whose interface is one method. 
 from __future__ import annotations
 
 import random
+import re
 import ssl
 import threading
 import time
@@ -296,6 +297,7 @@ class Wire:
             transport.close()
 
 
+_ERRNO = re.compile(r"^\[Errno -?\d+\] ")
 _TRANSLATED = (httpx.TransportError, OversizeError, PackingError)
 
 
@@ -319,7 +321,7 @@ def _translate(exc: BaseException, *, method: str, url: str) -> tuple[ClientErro
         case httpx.ConnectTimeout() | httpx.PoolTimeout():
             kind, message, cause = ConnectFailedError, "no connection in time", exc
         case httpx.ConnectError() | httpx.ProxyError():
-            kind, message, cause = ConnectFailedError, f"no connection: {text}", exc
+            kind, message, cause = ConnectFailedError, f"no connection: {_why(exc)}", exc
         case httpx.TimeoutException():
             kind, message, cause = TimedOutError, "no answer in time", exc
         case httpx.NetworkError():
@@ -333,11 +335,23 @@ def _translate(exc: BaseException, *, method: str, url: str) -> tuple[ClientErro
 
 
 def _is_tls(exc: BaseException | None) -> bool:
-    while exc is not None:
-        if isinstance(exc, ssl.SSLError):
-            return True
+    return _tls_error(exc) is not None
+
+
+def _tls_error(exc: BaseException | None) -> ssl.SSLError | None:
+    while exc is not None and not isinstance(exc, ssl.SSLError):
         exc = exc.__cause__ or exc.__context__
-    return False
+    return exc
+
+
+def _why(exc: BaseException) -> str:
+    """Return why there is no connection, without what only says where in the source of Python it was found."""
+    match _tls_error(exc):
+        case ssl.SSLCertVerificationError() as error:
+            return f"the certificate is refused: {error.verify_message}"
+        case ssl.SSLError() as error:
+            return f"TLS failed: {error.reason or 'no reason given'}"
+    return _ERRNO.sub("", str(exc))
 
 
 def _proxy_for(scheme: str, host: str) -> str | None:

@@ -72,7 +72,7 @@ class Sight:
 class Witness(Recorder):
     """A recorder that looks closely, and lets no more than `most` requests through: `with Witness(most=4) as witness:`."""
 
-    __slots__ = ("_most", "_tls", "asked", "sights")
+    __slots__ = ("_most", "_tls", "asked", "secure", "sights")
 
     is_curious = True
 
@@ -84,6 +84,8 @@ class Witness(Recorder):
         self.asked = 0
         #: Their answers, in order.
         self.sights: list[Sight] = []
+        #: The TLS of connections that are not HTTP's.
+        self.secure: list[Tls] = []
 
     def begin(self, method: str, url: str) -> None:
         """Note that a request is about to go.
@@ -96,6 +98,14 @@ class Witness(Recorder):
         self.asked += 1
         self._tls = None
         super().begin(method, url)
+
+    def limit(self, more: int | None) -> None:
+        """Let `more` further requests through, or any number of them."""
+        self._most = None if more is None else self.asked + more
+
+    def secured(self, layer: ssl.SSLSocket | ssl.SSLObject) -> None:
+        """Look at the TLS of a connection that is not HTTP's."""
+        self.secure.append(tls_of(layer))
 
     def look(self, response: Any) -> None:
         """Look at the connection, which may be closed when the answer is read."""

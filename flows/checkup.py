@@ -8,21 +8,23 @@ from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
-from clients import ClientError, HttpClient, NotModifiedError
-from clients.witness import EnoughError, Sight, Witness
+from clients import ClientError, HttpClient, NotModifiedError, SoapClient
+from clients.witness import EnoughError, Sight, Tls, Witness
 from flows.declaration import Client
 from flows.errors import SettingsError
 from flows.mask import Mask
 from flows.registry import Registry
 
 MOST_REQUESTS = 4
-"""Redirects and sign-ins count; a client's own `check` may send as many as it likes."""
+"""Redirects and sign-ins count, the documents of a WSDL do not; a client's own `check` may send as many as it likes."""
 
 MOST_SKEW = 60.0
 """Seconds that the two clocks may differ by."""
 
 LEAST_DAYS = 14
 """Days that a certificate should still be good for."""
+
+OPEN = "without TLS: whoever is on the way can read the credentials"
 
 
 @dataclass(slots=True)
@@ -47,8 +49,8 @@ class Check:
     ended: str | None = None
     #: The strictest rate budget seen: limit, remaining, resets_in (seconds), window (seconds), name.
     rate: dict[str, Any] | None = None
-    #: What makes requests conditional: `ETag`, `Last-Modified`, both, or none.
-    validators: list[str] = field(default_factory=list)
+    #: What makes requests conditional: `ETag`, `Last-Modified`, both, or none. `None` where no request could be.
+    validators: list[str] | None = None
     #: Whether asking again with them was answered by 304.
     not_modified: bool | None = None
     #: Seconds by which the remote clock is ahead.
@@ -56,6 +58,7 @@ class Check:
     #: version, and days_left of the certificate.
     tls: dict[str, Any] | None = None
     redirects: int | None = None
+    #: Over FTP and SFTP: commands about files.
     requests: int | None = None
     #: What is off without being wrong, one line each.
     warnings: list[str] = field(default_factory=list)
@@ -77,7 +80,10 @@ def check_client(client: Client, registry: Registry) -> Check:
         with Witness(most=None if client.check is not None else MOST_REQUESTS) as witness:
             try:
                 with client.connect(settings) as connection:
-                    _examine(check, client, connection, registry, witness)
+                    try:
+                        _examine(check, client, connection, registry, witness)
+                    finally:
+                        check.requests = getattr(connection, "requests", None)
                 check.connection = "ok"
             except EnoughError as error:
                 check.connection, check.message = "FAIL", f"{error}, before a first page was there"
@@ -103,6 +109,11 @@ def _examine(check: Check, client: Client, connection: Any, registry: Registry, 
     if hasattr(listing, "__dataclass_fields__") and hasattr(listing, "recheck"):
         # That would read pages again at the end.
         listing = replace(listing, recheck=0)
+    if isinstance(connection, SoapClient):
+        # A WSDL may be in many parts.
+        witness.limit(None)
+        _ = connection.operations
+        witness.limit(MOST_REQUESTS)
     pages = listing(connection, None)
     first = next(pages, None)
     seen = witness.sights[-1] if witness.sights else None
@@ -147,7 +158,10 @@ def _second(check: Check, first: Any, pages: Iterator[Any]) -> None:
 def _ask_again(check: Check, connection: HttpClient, seen: Sight) -> None:
     """Ask for the first page once more, under the condition that it has changed."""
     validator = seen.validator
-    if validator is None or seen.method != "GET" or seen.status != 200:
+    if seen.method != "GET" or seen.status != 200:
+        return
+    check.validators = []
+    if validator is None:
         return
     check.validators = [name for name, value in (("ETag", validator.etag), ("Last-Modified", validator.modified)) if value]
     try:
@@ -162,12 +176,14 @@ def _ask_again(check: Check, connection: HttpClient, seen: Sight) -> None:
 def _look(check: Check, witness: Witness) -> None:
     """Take in what all the answers showed."""
     sights = witness.sights
+    _look_at_tls(check, [*witness.secure, *(sight.tls for sight in sights if sight.tls is not None)])
+    if any(_is_open(url) for url in (*(sight.url for sight in sights), *(one.url for one in witness.exchanges))):
+        check.warnings.append(OPEN)
     if not sights:
         return
     check.requests, check.redirects = witness.asked, sum(sight.is_redirect for sight in sights)
     _look_at_rates(check, sights)
     _look_at_clocks(check, sights)
-    _look_at_tls(check, sights)
     for sight in sights:
         if sight.status in (301, 308):
             check.warnings.append(f"{sight.status}: what is declared has moved for good; declare where it leads to")
@@ -194,21 +210,18 @@ def _look_at_clocks(check: Check, sights: Sequence[Sight]) -> None:
             check.warnings.append(f"the remote clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} ours")
 
 
-def _look_at_tls(check: Check, sights: Sequence[Sight]) -> None:
-    secured = [sight.tls for sight in sights if sight.tls is not None]
+def _look_at_tls(check: Check, secured: Sequence[Tls]) -> None:
     if secured:
         left = min((tls.days_left for tls in secured if tls.days_left is not None), default=None)
         check.tls = {"version": secured[-1].version, "days_left": None if left is None else int(left // 1)}
         if left is not None and left < LEAST_DAYS:
-            check.warnings.append(f"the certificate ends in {left:.0f} days")
-    if any(_is_open(sight.url) for sight in sights):
-        check.warnings.append("without TLS: whoever is on the way can read the credentials")
+            check.warnings.append(f"the certificate ends in {left // 1:.0f} days")
 
 
 def _is_open(url: str) -> bool:
     parts = urlsplit(url)
     host = parts.hostname or ""
-    if parts.scheme != "http" or host == "localhost":
+    if parts.scheme not in ("http", "ftp") or host == "localhost":
         return False
     try:
         return not ip_address(host).is_loopback

@@ -25,9 +25,6 @@ MOST_LETTERS = 4
 FLAPS = 5
 """Pauses of a client in a window, each followed by a recovery, after which only digests tell of further ones."""
 
-REPLACED = ("level", "enforced", "asked", "person", "window")
-"""What ended a pause by taking its place: the trouble goes on."""
-
 
 @dataclass(frozen=True, slots=True)
 class Cause:
@@ -119,8 +116,12 @@ class _Decision:
         self._write = Letters(trouble.client, house, trouble.now)
 
     def made(self) -> tuple[list[Notice], list[Letter]]:
+        before = self._trouble.known_pause
         for one in self._trouble.pauses:
+            if before is not None and not _is_replaced(before, one):
+                self._close("", before.ended_by or "", before.ended_at)
             self._take_pause(one)
+            before = one
         self._look_for_end()
         for subject, causes in self._house.failures.items():
             first = min(cause.at or self._now for cause in causes)
@@ -143,8 +144,6 @@ class _Decision:
             "since": one.started_at.isoformat(), "until": None if one.until is None else one.until.isoformat(),
         }  # fmt: skip
         self._take("", API, level_of(one), [cause], at=one.started_at, facts=facts, loud=_is_loud(one))
-        if one.ended_at is not None and one.ended_by not in REPLACED:
-            self._close("", one.ended_by or "", one.ended_at)
 
     def _is_over_long_ago(self, one: PauseNews) -> bool:
         return one.ended_at is not None and self._now - one.ended_at > timedelta(days=1)
@@ -268,6 +267,13 @@ def level_of(one: PauseNews) -> str:
     if one.cause == "enforced" or one.until is None:
         return "error"
     return "notice" if one.cause == "asked" else "warning"
+
+
+def _is_replaced(one: PauseNews, by: PauseNews) -> bool:
+    """Tell whether another pause took the place of this one: then the trouble goes on."""
+    if one.ended_at is None or by.started_at - one.ended_at > timedelta(seconds=1):
+        return False
+    return one.ended_by == (by.set_by if by.cause == "person" else by.cause)
 
 
 def _is_loud(one: PauseNews) -> bool:

@@ -23,10 +23,12 @@ from flows.job_type import JobType
 from flows.job_work import JobWork
 from flows.lease import LeaseKeeper
 from flows.mask import Mask
+from flows.prober import Prober
 from flows.registry import Registry
 from flows.settings import client_settings
+from flows.told import Told
 from flows.tracker import Progress, SilentTracker
-from jobs.job import Done, Job, Settled
+from jobs.job import Done, Job, Lane, Settled
 from jobs.refusal import Refused
 from jobs.store import JobStore
 from jobs.worker import this_worker
@@ -58,6 +60,9 @@ def process(
 ) -> Processed:  # fmt: skip
     """Work one queued job, due or delayed, in all its phases, and finish it as a worker would.
 
+    Where the pause of its client has run out and nobody tests the client, this job does. One that is forced while its client is
+    paused opens nothing, whatever comes of it: that is for the clock, or a person.
+
     Args:
         store: where the jobs are.
         registry: what is declared.
@@ -82,16 +87,30 @@ def process(
         witness = _Witness(_work_of(stack, store, declared, keeper, crew), say)
         # The declaration may have another queue, client or phases by now than when it was queued.
         store.bring_home(homes([declared]), only=job_id)
-        claimed = store.claim_one(job_id, worker=worker, lease=lease, force=force)
-        if isinstance(claimed, Refused):
-            return Processed(job_id, claimed.state, "", claimed.reason, refused=claimed.reason)
-        stack.callback(subscribe(witness.before, "before"))
-        stack.callback(subscribe(witness.after, "after"))
-        began = time.monotonic()
+        told = stack.enter_context(Told(store, registry))
         hands = Hands(
-            store, {found.type: witness}, crew, steps, keeper, SilentTracker(), Progress(), worker, threading.Event(), now=stop
-        )
-        hands.batch([claimed])
+            store, {found.type: witness}, crew, steps, keeper, SilentTracker(), Progress(), worker, threading.Event(), now=stop,
+            told=told, heeds=not force,
+        )  # fmt: skip
+        prober = Prober(store, hands, [Lane(found.queue, declared.client.id, found.type)], lease=lease)
+        if not force:
+            hands.health.hold()
+        probe = prober.begin(declared.client.id)
+        claimed = None
+        try:
+            claimed = store.claim_one(job_id, worker=worker, lease=lease, force=force, probe=probe)
+            if isinstance(claimed, Refused):
+                return Processed(job_id, claimed.state, "", claimed.reason, refused=claimed.reason)
+            stack.callback(subscribe(witness.before, "before"))
+            stack.callback(subscribe(witness.after, "after"))
+            began = time.monotonic()
+            if probe is None:
+                hands.batch([claimed])
+            else:
+                prober.work(probe, [claimed])
+        finally:
+            if probe is not None:
+                prober.end(probe, [claimed] if isinstance(claimed, Job) else [])
     return witness.told(claimed, time.monotonic() - began)
 
 

@@ -242,8 +242,10 @@ class Told:
         until = time.monotonic() + within
         self._gather = 0.0
         self._is_closing.set()
+        # In this order: a look may have something to say, and to send.
+        looked = self._looking.close(until)
         self._telling.close(until)
-        if self._looking.close(until):
+        if looked:
             self._sending.close(until)
 
     # -- in threads of their own -----------------------------------------------------------------------------------------------

@@ -1,5 +1,8 @@
 """From exception to outcome: the one place where it is decided, and the one broad `except` (law 10)."""
 
+import errno
+import socket
+import ssl
 import threading
 import traceback
 from collections.abc import Callable
@@ -24,6 +27,9 @@ T = TypeVar("T")
 
 UNKNOWN = "sent, no answer"
 """Begins the message of a failure of which nobody knows whether it was one."""
+
+_NO_WAY = frozenset({errno.ENETDOWN, errno.ENETUNREACH, errno.ENETRESET, errno.EHOSTDOWN, errno.EHOSTUNREACH})
+"""Errors of the network for which Python has no class of their own."""
 
 OUTCOMES: tuple[type[Any], ...] = Outcome.__args__
 
@@ -54,7 +60,9 @@ def judge(error: Exception, *, policy: PausePolicy, retry_on: tuple[type[BaseExc
         case UnknownOutcomeError():
             again = isinstance(error, retry_on)
             return Verdict(Failure(f"{UNKNOWN}: {text}", retry=again), trace(error, mask), trouble=True, unknown=True)
-        case TransientError() | ConnectionError() | TimeoutError():
+        case TransientError() | ConnectionError() | TimeoutError() | socket.gaierror() | ssl.SSLError():
+            return Verdict(Failure(text), trace(error, mask), trouble=True)
+        case OSError() if error.errno in _NO_WAY:
             return Verdict(Failure(text), trace(error, mask), trouble=True)
         case ClientError():
             return Verdict(Failure(text, retry=isinstance(error, retry_on)), trace(error, mask))

@@ -105,6 +105,8 @@ class Trouble:
 
     client: str
     now: datetime
+    #: The last one that was taken in, as it is now.
+    known_pause: PauseNews | None
     #: Those that no notice knows of yet, in order.
     pauses: Sequence[PauseNews]
     #: The newest of all, known or not.
@@ -138,6 +140,7 @@ class Notices:
         self._new_pauses = (
             select(*_PAUSE).where(pause.c.client == of_client, pause.c.id > bindparam("b_told")).order_by(pause.c.id)
         )
+        self._known_pause = select(*_PAUSE).where(pause.c.client == of_client, pause.c.id == bindparam("b_told"))
         self._last_pause = select(*_PAUSE).where(pause.c.client == of_client).order_by(pause.c.id.desc()).limit(1)
         self._open = select(notice).where(notice.c.client == of_client, notice.c.closed_at.is_(None))
         newest = notice.alias("newest")
@@ -253,9 +256,9 @@ class Notices:
             if taken and connection.execute(self._take, self._ids.bind([(one.id,) for one in taken])).rowcount != len(taken):
                 raise _Overtaken
             pauses = [PauseNews(*row) for row in connection.execute(self._new_pauses, {**who, "b_told": state.told})]
-            last = connection.execute(self._last_pause, who).one_or_none()
             trouble = Trouble(
-                client_id, now, pauses, None if last is None else PauseNews(*last),
+                client_id, now, self._pause(connection, self._known_pause, {**who, "b_told": state.told}), pauses,
+                self._pause(connection, self._last_pause, who),
                 {row.subject: _notice(row) for row in connection.execute(self._open, who)},
                 {row.subject: _notice(row) for row in connection.execute(self._closed, who)},
             )  # fmt: skip
@@ -266,6 +269,11 @@ class Notices:
                 self._post(connection, client_id, text)
             if pauses:
                 connection.execute(self._known, {**who, "b_told": pauses[-1].id})
+
+    @staticmethod
+    def _pause(connection: Connection, statement: Any, values: dict[str, Any]) -> PauseNews | None:
+        row = connection.execute(statement, values).one_or_none()
+        return None if row is None else PauseNews(*row)
 
     def _store(self, connection: Connection, client_id: str, one: Notice) -> None:
         values = {name: getattr(one, name) for name in _COLUMNS if name != "id"}

@@ -58,7 +58,7 @@ class PrefectCarrier:
             with self._client() as client:
                 places = self._places(client, message, recipients, fresh=True)
                 if places:
-                    client.request("POST", "/events", json=[event_of(message)]).raise_for_status()
+                    self._emit(client, message)
                 return frozenset(places)
         except (httpx.HTTPError, PrefectHTTPStatusError, RuntimeError) as error:
             log.warning("The Prefect server does not take a notice (%s); it goes out directly", type(error).__name__)
@@ -78,6 +78,13 @@ class PrefectCarrier:
                 return {recipient: done[index] for recipient, index in places.items() if index in done}
         except (httpx.HTTPError, PrefectHTTPStatusError, RuntimeError):
             return {}
+
+    def _emit(self, client: SyncPrefectClient, message: Message) -> None:
+        try:
+            client.request("POST", "/events", json=[event_of(message)]).raise_for_status()
+        except (httpx.ReadTimeout, httpx.ReadError, httpx.RemoteProtocolError):
+            # It was sent and may have been taken: `outcome` will tell, and until then nobody should send it as well.
+            log.info("The Prefect server has not said whether it took a notice")
 
     def _places(self, client: SyncPrefectClient, message: Message, recipients: Sequence[str], *, fresh: bool) -> dict[str, int]:
         """Return the number of the action that sends to each recipient; empty without an automation, or if it is switched off."""

@@ -468,6 +468,17 @@ def test_write_without_an_answer_has_an_outcome_of_its_own(shop: Shop) -> None:
             client.call("get", id=1)
 
 
+@pytest.mark.parametrize(("status", "kind"), [(502, UnknownOutcomeError), (504, UnknownOutcomeError), (500, ServerError)])
+def test_gateway_that_answers_a_write_knows_nothing_of_it(shop: Shop, status: int, kind: type[ClientError]) -> None:
+    """What stands behind it may have done it; the service's own 500 says that it has not, and reading may always be repeated."""
+    shop.instead = says("<html>Bad Gateway</html>", status)
+    with client_of(shop, writes={"add"}) as client:
+        with pytest.raises(kind):
+            client.call("add", a=1, b=2)
+        with pytest.raises(ServerError):
+            client.call("get", id=1)
+
+
 # -- the WSDL
 
 

@@ -74,6 +74,8 @@ class Mailbox:
     def __init__(self, port: int, certificate: tuple[Path, Path] | None = None, *, implicit: bool = False) -> None:
         self.port = port
         self.mails: list[EmailMessage] = []
+        #: When each came, in seconds since 1970.
+        self.at: list[float] = []
         self.envelopes: list[Envelope] = []
         #: Addresses it takes nothing for.
         self.refused: set[str] = set()
@@ -119,6 +121,7 @@ class Mailbox:
         mail = BytesParser(policy=email.policy.default).parsebytes(content)
         assert isinstance(mail, EmailMessage)
         self.envelopes.append(envelope)
+        self.at.append(time.time())
         self.mails.append(mail)
         return "250 OK"
 

@@ -132,7 +132,7 @@ def test_a_paused_client_is_left_alone(shop: Any) -> None:
     assert shop.syncs("pause", "shop", "--for", "1h").returncode == 0
     found = shop.syncs("process", str(job_id))
     assert found.returncode == 1
-    assert "its client shop is paused; --force processes it all the same" in found.stderr
+    assert "its client shop is paused, or waits for its probe; --force processes it all the same" in found.stderr
     assert shop.syncs("process", str(job_id), "--force").returncode == 0
 
 

@@ -1,6 +1,7 @@
 """Runs of the engine against an API in trouble: failures, retries, pauses, and listings that break."""
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -263,6 +264,8 @@ def test_short_retry_after(store: JobStore, remote: Remote) -> None:
     result = run(store, remote)
     if result.pending:
         assert result.state == "paused"
+    while store.paused(CLIENT) is not None:
+        time.sleep(0.05)
     assert run(store, remote).state == "success"
     assert live(store) == set(remote.things)
 

@@ -1,6 +1,9 @@
 """From exception to outcome."""
 
 import asyncio
+import errno
+import socket
+import ssl
 import threading
 from typing import Any
 
@@ -98,7 +101,9 @@ TABLE = [
     (error(ClientError), DEFAULT, FAILED, False, "asked"),
     (ConnectionResetError("cut"), DEFAULT, Failure("ConnectionResetError: cut"), True, "asked"),
     (TimeoutError(), DEFAULT, Failure("TimeoutError"), True, "asked"),
-    (TimeoutError(), DEFAULT, Failure("TimeoutError"), True, "asked"),
+    (socket.gaierror(-2, "no such name"), DEFAULT, Failure("gaierror: [Errno -2] no such name"), True, "asked"),
+    (ssl.SSLError(1, "bad record"), DEFAULT, Failure("SSLError: bad record"), True, "asked"),
+    (OSError(errno.EHOSTUNREACH, "no route"), DEFAULT, Failure(f"OSError: [Errno {errno.EHOSTUNREACH}] no route"), True, "asked"),
     (KeyError("name"), DEFAULT, Failure("KeyError: 'name'", retry=False), False, "asked"),
     (ValueError(), DEFAULT, Failure("ValueError", retry=False), False, "asked"),
     (OSError(28, "no space"), DEFAULT, Failure("OSError: [Errno 28] no space", retry=False), False, "asked"),

@@ -1,6 +1,7 @@
 """jobs.pause: pauses are rows that the claim reads."""
 
 import threading
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -338,3 +339,23 @@ def test_pausing_resuming_and_hearing_at_once(store: JobStore) -> None:
     # Each pause began a generation, and so did each end that no pause followed.
     begun = query(store, "SELECT count(*) AS n FROM pause")[0]["n"]
     assert client(store)[2] > begun
+
+
+@pytest.mark.rows("SC-16")
+def test_many_workers_hear_at_once(open_store: Callable[..., JobStore]) -> None:
+    """No trouble is lost, and when it adds up one of them begins the pause."""
+    stores = [open_store() for _ in range(3)]
+    begun: list[Any] = []
+
+    def act(number: int) -> None:
+        for _ in range(20):
+            found = stores[number % 3].hear("api", [T], after=120, durations=[60], reason="", set_by=f"w{number}", generation=0)
+            begun.extend([found] if found else [])
+
+    threads = [threading.Thread(target=act, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(begun) == 1
+    assert client(stores[0]) == (0, 1, 1)

@@ -30,6 +30,7 @@ from kit import (
     run_out,
     take,
 )
+from sqlalchemy import event
 
 from jobs import JobStore, Queue, Rate, Snooze
 from jobs.duplicate import NewJob
@@ -419,35 +420,29 @@ def test_answers_race(open_store: Callable[..., JobStore]) -> None:
 
 
 @pytest.mark.rows("I9", "M8")
-def test_a_probes_claim_and_a_person_race(open_store: Callable[..., JobStore]) -> None:
-    """After the commit of a person's pause no probe takes a job, however far it had come."""
-    stores = [open_store() for _ in range(2)]
-    store = stores[0]
-    enqueue(store, range(200))
-    clash: list[str] = []
-    taken = 0
-    for _ in range(25):
-        store.resume("api", by="me")
-        store.pause("api", 0, cause="asked", reason="", set_by="w")
-        of = probe(store)
-        is_paused = threading.Event()
+def test_a_person_pauses_in_the_middle_of_a_probes_claim(open_store: Callable[..., JobStore]) -> None:
+    """The pause waits for the claim that was there first; after its commit no probe takes a job, however far it had come."""
+    store, other = open_store(), open_store()
+    enqueue(store, "ab")
+    store.pause("api", 0, cause="asked", reason="", set_by="w")
+    of = probe(store)
+    is_paused = threading.Event()
+    came_first: list[bool] = []
 
-        def claims(of: Probe = of, is_paused: threading.Event = is_paused) -> int:
-            count = 0
-            while True:
-                is_late = is_paused.is_set()
-                jobs = claim(stores[1], of)
-                count += len(jobs)
-                if jobs and is_late:
-                    clash.append(jobs[0].key or "")
-                if is_late:
-                    return count
+    def pauses() -> None:
+        other.pause("api", None, cause="person", reason="", set_by="ada")
+        is_paused.set()
 
-        def pauses(is_paused: threading.Event = is_paused) -> int:
-            store.pause("api", None, cause="person", reason="", set_by="ada")
-            is_paused.set()
-            return 0
+    person = threading.Thread(target=pauses)
 
-        taken += sum(int(str(one)) for one in together([claims, pauses]))
-    assert clash == []
-    assert taken > 0
+    def before(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if "UPDATE job" in statement and not person.ident:
+            person.start()
+            came_first.append(is_paused.wait(0.5))
+
+    event.listen(store.db.engine, "before_cursor_execute", before)
+    assert len(claim(store, of)) == 1
+    person.join()
+    event.remove(store.db.engine, "before_cursor_execute", before)
+    assert came_first == [False], "a job was taken after the commit of the pause"
+    assert claim(store, of) == []

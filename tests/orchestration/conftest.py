@@ -71,7 +71,8 @@ class _Api(BaseHTTPRequestHandler):
             self._answer(400, {"error": "no such listing"})
         elif rest == ["entities"]:
             page, pages = int(parse_qs(parts.query).get("page", ["1"])[0]), 14 if name == "slow" else 3
-            data = [{"id": f"{name}-{10 * page + i}", "rev": 1, "note": PAYLOAD} for i in range(10)]
+            # Whoever looks behind the last page finds nothing there.
+            data = [{"id": f"{name}-{10 * page + i}", "rev": 1, "note": PAYLOAD} for i in range(10 if page <= pages else 0)]
             self._answer(200, {"pages": pages, "data": data})
         elif name == "faulty" and rest[1] in ("faulty-17", "faulty-23"):
             self._answer(422, {"error": "cannot be read <b>at all</b>"})
