@@ -36,7 +36,7 @@ from jobs.errors import DatabaseLost
 from jobs.job import Lane, Verdict
 from jobs.listing import Busy, ListingClaim
 from jobs.outcome import Failure, Success
-from jobs.pause import Pausing, Standing
+from jobs.pause import Standing
 from jobs.poison import Poisoned
 from jobs.probe import Probe
 from jobs.store import JobStore

@@ -239,6 +239,7 @@ class _Decision:
     def _roll(self, notice: Notice) -> None:
         if self._now - notice.window_at >= timedelta(seconds=self._house.window):
             notice.window_at, notice.letters = self._now, 0
+            notice.facts = {**notice.facts, "flaps": 0}
 
     def _look_back(self) -> None:
         """Tell what was counted in a window that is over; let go what has been quiet for one."""
@@ -278,7 +279,7 @@ def _is_replaced(one: PauseNews, by: PauseNews) -> bool:
 
 def _is_loud(one: PauseNews) -> bool:
     """Tell whether a pause is news: an API's own half minute is none."""
-    return one.cause != "asked" or one.until is None or (one.until - one.started_at).total_seconds() > SHORT
+    return one.cause != "asked" or one.until is None or (one.until - one.started_at).total_seconds() > SHORT + 1
 
 
 def _add(notice: Notice, cause: Cause) -> dict[str, Any] | None:

@@ -52,6 +52,8 @@ class Preview:
         self._sweeps = sync.delete_missing and not is_filtered
         #: The hash of each key that was listed; 60 MB for a million of them.
         self._listed: set[int] = set()
+        #: The hash of each key that is counted: a listing may show one on two pages.
+        self._counted: set[int] = set()
         self._announced: int | None = None
         self._doubt = ""
         #: Why the sweep would delete nothing.
@@ -120,6 +122,9 @@ class Preview:
             self._listed.update(map(hash, seen.keys))
 
     def _count(self, name: str, keys: tuple[str, ...], count: int | None = None) -> None:
+        if count is None:
+            keys = tuple(key for key in keys if hash(key) not in self._counted)
+            self._counted.update(map(hash, keys))
         self._counts[name] += len(keys) if count is None else count
         self._examples[name] += keys[: SHOWN - len(self._examples[name])]
 

@@ -1,6 +1,6 @@
 """Testing a client whose pause has run out: one try, fleet-wide, before all others may come (law 5). Knows no thread."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 from flows.declaration import Sync

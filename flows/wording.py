@@ -22,8 +22,8 @@ OTHERS = "other errors"
 _LONGEST = 200
 _REQUEST = re.compile(r"([A-Z]{3,7}) (\w[\w+.-]*://\S+): (.+)")
 # `ValueError: …`, `sqlalchemy.exc.IntegrityError: …`: the text of a foreign exception may quote anything.
-_CLASS = re.compile(r"((?:\w+\.)*(?:[A-Z][a-z0-9]*){2,}|[A-Z]\w*(?:Error|Exception|Warning)): ", re.ASCII)
-_OWN = re.compile(r"(sent, no answer|poison): (.*)")
+_CLASS = re.compile(r"(?<!\S)((?:\w+\.)*(?:[A-Z][a-z0-9]*){2,}|[A-Z]\w*(?:Error|Exception|Warning)): ", re.ASCII)
+_OWN = re.compile(r"(listing|sent, no answer|as a probe, no attempt used): (.*)")
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|`[^`]*`|[\u2018\u201c\u201e\u00ab][^\u2019\u201d\u00bb]*[\u2019\u201d\u00bb]")
 _GROUPED = re.compile(r"\{.*\}|\[.*\]|<[^>]*>")
 _MAIL = re.compile(r"[^\s@]+@[^\s@]+")
@@ -46,8 +46,8 @@ def clean(message: str, *, key: str | None = None, payload: Any = None) -> str:
         # Our adapters' own text. Keys in its path are what makes ten thousand equal errors different.
         url = _without(request[2], [key] if key else [])
         return _cut(f"{request[1]} {url}: {_plain(request[3], key, payload)}")
-    if named := _CLASS.match(line):
-        return named[1]
+    if named := _CLASS.search(line):
+        return _cut(_plain(line[: named.start()], key, payload) + named[1])
     return _cut(_plain(line, key, payload)) or "no reason given"
 
 

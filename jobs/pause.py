@@ -114,11 +114,7 @@ class Pauses:
             pause.c.client == of_client, is_open
         )
         self._all = select(pause).where(is_in_force).order_by(pause.c.client)
-        self._end = (
-            update(pause)
-            .where(pause.c.client == of_client, is_open)
-            .values(ended_at=db.now, ended_by=bindparam("b_by"), probe_by=None, probe_until=None)
-        )
+        self._end = update(pause).where(pause.c.client == of_client, is_open).values(ended_at=db.now, ended_by=bindparam("b_by"))
         values = {
             "client": of_client, "cause": bindparam("b_cause"), "reason": bindparam("b_reason"), "level": bindparam("b_level"),
             "set_by": bindparam("b_set_by"), "started_at": db.now,

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import and_, bindparam, false, func, select, update
 from sqlmodel import Session
 
+from jobs.clock import UTCDateTime
 from jobs.database import Database
 from jobs.job import Lane
 from jobs.listing import COMPLETE, ListingClaim
@@ -52,10 +53,11 @@ def refusal(sync: str, missing: int, live: int, *, gone: int, listed: int, max_s
     Args:
         sync: whose they are.
         missing: those that the listing did not show.
-        live: all that are there.
+        live: all that were there before it.
         gone: records that the run has already lost to 404 and 410; they count.
         listed: entities that the listing showed.
-        max_share: of the live records.
+        max_share: of those that were there. What this very listing has brought does not make room for more deletions: where all
+            keys are new ones, such as after a change of the API, all old records are missing.
         how: what a person does who wants it all the same.
         doubt: why the listing may not be complete.
     """
@@ -89,7 +91,7 @@ class Sweeps:
         )
         missing = and_(idle, record.c.generation < bindparam("b_generation"))
         self._proof = (
-            select(listing.c.listed)
+            select(listing.c.listed, listing.c.started_at)
             .where(
                 listing.c.sync == bindparam("b_sync"),
                 listing.c.claim_no == bindparam("b_claim"),
@@ -102,6 +104,8 @@ class Sweeps:
             .with_for_update()
         )
         self._live = select(func.count()).select_from(record).where(live)
+        before = record.c.first_seen_at < bindparam("b_started", type_=UTCDateTime())
+        self._before = select(func.count()).select_from(record).where(live, before)
         self._missing = select(func.count()).select_from(record).where(missing)
         self._delete = update(record).where(missing).values(deleted_at=db.now)
         self._idle = select(record.c.key).where(idle, record.c.key > bindparam("after")).order_by(record.c.key).limit(LOOKED)
@@ -144,7 +148,7 @@ class Sweeps:
         Args:
             claim: of the run whose listing is complete.
             lane: of its jobs; entities with a job that is not done are no candidates.
-            max_share: of the live records; above it nothing is deleted.
+            max_share: of the records that were there before this run; above it nothing is deleted.
             gone: records that this run has already lost to 404 and 410; they count.
             delete: `(session, key) -> error or None`, called for each in the transaction that marks it; what it wrote before
                 an error is undone, and the record stays.
@@ -157,15 +161,18 @@ class Sweeps:
         """
         key = {"b_sync": claim.sync, "b_generation": claim.generation, **lane.parameters()}
         with self._db.write() as connection:
-            listed = connection.execute(self._proof, {**key, "b_claim": claim.claim_no}).scalar_one_or_none()
-            if listed is None:
+            proof = connection.execute(self._proof, {**key, "b_claim": claim.claim_no}).one_or_none()
+            if proof is None:
                 return SweepResult(0, "the listing is not complete")
             missing = connection.execute(self._missing, key).scalar_one()
             if not missing:
                 return SweepResult(0)
-            live = connection.execute(self._live, key).scalar_one()
+            # A listing that was interrupted began earlier than that; what it had brought by then counts as if it had been there.
+            live = connection.execute(self._before, {**key, "b_started": proof.started_at}).scalar_one()
             if not allow and (
-                refused := refusal(claim.sync, missing, live, gone=gone, listed=listed, max_share=max_share, how=how, doubt=doubt)
+                refused := refusal(
+                    claim.sync, missing, live, gone=gone, listed=proof.listed, max_share=max_share, how=how, doubt=doubt
+                )
             ):
                 return SweepResult(0, refused)
             if delete is None:

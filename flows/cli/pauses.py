@@ -23,6 +23,9 @@ _LISTED = 100
 
 _CLIENTS = 10_000
 
+_PATIENCE = 10.0
+"""Seconds in which a server that answers takes a pause in; one whose database is locked for a moment needs some of them."""
+
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -178,7 +181,7 @@ def _show(store: "JobStore", registry: "Registry", names: Iterable[str]) -> tupl
         return ()
     if not route.through_prefect:
         return (f"{route.why_not}: work queues follow later",)
-    if look_soon(store, registry.clients, url=route.url, only=set(names)) is None:
+    if look_soon(store, registry.clients, url=route.url, only=set(names), within=_PATIENCE) is None:
         return ("the Prefect server does not take it in: work queues follow later",)
     return ()
 

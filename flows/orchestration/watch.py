@@ -70,8 +70,9 @@ def look_soon(
     url: str | None = None,
     only: Collection[str] | None = None,
     teller: Teller = SILENT,
+    within: float = 5.0,
 ) -> "list[Change] | None":
-    """Do the same, and wait for it a few seconds at most."""
+    """Do the same, and wait for it so many seconds at most. It goes on while this process lives."""
     found: list[Change] = []
     done = threading.Event()
 
@@ -83,7 +84,7 @@ def look_soon(
 
     thread = threading.Thread(target=copy_context().run, args=(run,), name="syncs-mirror", daemon=True)
     thread.start()
-    thread.join(_PATIENCE)
+    thread.join(within)
     return found if done.is_set() else None
 
 

@@ -194,6 +194,19 @@ def test_the_error_tree_is_the_code_s(reference: Page, package: Any) -> None:
     assert errors == found
 
 
+def test_every_name_says_what_it_raises(reference: Page, table_rows: Any) -> None:
+    """Each public name of `clients` that is no error stands in the table of who raises what, which names only what there is."""
+    rows = table_rows(reference.section("### Who raises what"))
+    told = {name for row in rows for name in _NAME.findall(row[0])}
+    errors = {name for name in clients.__all__ if name.endswith("Error")}
+    assert set(clients.__all__) - errors - told == set()
+    known = {*clients.__all__, *dir(clients.HttpClient), *dir(clients.SoapClient), *dir(clients.FtpClient)}
+    assert told - known == set()
+    raised = {name for row in rows for name in _NAME.findall(row[1]) if name.endswith("Error")}
+    assert errors - raised == set()
+    assert raised - errors == {"ValueError", "ModuleNotFoundError", "TimeoutError", "OSError"}
+
+
 def test_every_deployment_is_there(pages: dict[str, Page], table_rows: Any) -> None:
     """The deployments of `prefect.yaml` are those of the table in `run-it.md`, and its own example fits in."""
     text = (ROOT / "prefect.yaml").read_text()

@@ -31,6 +31,7 @@ from kit import (
 )
 
 from jobs import Failure, JobStore, Snooze
+from jobs.duplicate import NewJob
 from jobs.job import Lane
 
 SLOW = Lane("slow", "api", "api.slow")
@@ -95,6 +96,17 @@ def test_a_paused_client_waits_and_others_go_on(store: JobStore) -> None:
     assert take(store) == []
     assert store.resume("api", by="me")
     assert [job.key for job in take(store, 10, LANE, STRANGER)] == ["a"]
+
+
+@pytest.mark.rows("SC-29", "M8")
+def test_urgent_jobs_of_a_paused_client_hide_nobody(store: JobStore) -> None:
+    """However many and however urgent: a claim over both takes the other's at once, also while the pause waits for its probe."""
+    store.enqueue([NewJob(LANE, {}, priority=priority) for priority in range(1, 40)])
+    enqueue(store, ["s", "t"], STRANGER)
+    store.pause("api", 60, cause="asked", reason="", set_by="me")
+    assert [job.key for job in take(store, 1, LANE, STRANGER)] == ["s"]
+    run_out(store)
+    assert [job.key for job in take(store, 1, LANE, STRANGER)] == ["t"]
 
 
 def test_a_pause_ends_by_the_clock(store: JobStore) -> None:

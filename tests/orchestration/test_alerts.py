@@ -479,9 +479,8 @@ def test_a_mail_server_that_comes_back(world: World) -> None:
         connection.execute("UPDATE delivery SET next_at = '2026-01-01 00:00:00' WHERE state = 'waiting'")
     assert world.mailbox.mails == []
     both = [world.project.start("maintain", "--json") for _ in range(2)]
-    for one in both:
-        one.communicate(timeout=120)
-    assert [one.returncode for one in both] == [0, 0]
+    said = [one.communicate(timeout=120) for one in both]
+    assert [one.returncode for one in both] == [0, 0], said
     until(lambda: world.mails_to(TEAM), seconds=30)
     time.sleep(1)
     assert len(world.mails_to(TEAM)) == 1

@@ -1,0 +1,258 @@
+"""Runs of a sync whose client is paused, reopens, or comes into a window: what they send, and what they say."""
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "e2e"))
+
+from remote import CLIENT, LANE, Fault, Remote, declare, live, query, serving
+from ward import pauses, run_out, until
+
+from clients import Cursor, Listing
+from flows import PausePolicy, Window, engine
+from flows.result import RunResult
+from jobs import JobStore
+from jobs.listing import ListingClaim
+from jobs.page import Item
+
+
+@pytest.fixture
+def remote() -> Iterator[Remote]:
+    """A remote system with thirty things."""
+    with serving(Remote()) as found:
+        found.fill(30)
+        yield found
+
+
+def run(store: JobStore, remote: Remote, *, options: dict[str, Any] | None = None, **fields: Any) -> RunResult:
+    """Run the sync of this remote; `options` are the run's."""
+    return engine.run(declare(remote.url, **fields), store, **(options or {}))
+
+
+def pause(store: JobStore, seconds: float = 60) -> None:
+    """Pause the client."""
+    store.pause(CLIENT, seconds, cause="person", reason="maintenance", set_by="anna")
+
+
+def queue(store: JobStore, *keys: str) -> None:
+    """Queue entities."""
+    claim = store.begin_listing(LANE.type, CLIENT, worker="elsewhere:1:1:1", lease=60)
+    assert isinstance(claim, ListingClaim)
+    store.enqueue_page(claim, LANE, [Item(key, "1") for key in keys], cursor=None, last=True)
+    store.release_listing(claim)
+
+
+@pytest.mark.rows("SC-20", "T15")
+def test_the_first_page_is_the_probe(store: JobStore, remote: Remote) -> None:
+    """With nothing due, a run of a client whose pause has run out asks for one page, and goes on when it came."""
+    pause(store)
+    run_out(store)
+    remote.page_delay = 0.3
+    asked: list[tuple[int, str]] = []
+    halt = threading.Event()
+
+    def watch() -> None:
+        while not halt.is_set():
+            asked.append((remote.requests, store.pause_history()[0].state))
+            time.sleep(0.02)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        result = run(store, remote)
+    finally:
+        halt.set()
+        thread.join()
+    assert (result.state, result.succeeded) == ("success", 30)
+    assert live(store) == set(remote.things)
+    assert pauses(store) == [("person", 0, 1, "probe")]
+    assert max(requests for requests, state in asked if state != "ended") == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [
+        (Fault(500), ("level", 1, 60)),
+        (Fault(401), ("enforced", 0, 900)),
+        (Fault(429, headers={"Retry-After": "77"}), ("asked", 0, 77)),
+    ],
+    ids=["500", "401", "429"],
+)
+def test_a_first_page_that_fails_is_one_request(store: JobStore, remote: Remote, fault: Fault, expected: Any) -> None:
+    """Trouble with the probe pauses again, one level up or for as long as it says; nothing else is asked."""
+    pause(store)
+    run_out(store)
+    remote.page_faults[0] = fault
+    result = run(store, remote)
+    assert (result.state, result.exit_code) == ("paused", 0)
+    assert remote.requests == 1
+    (found,) = store.pauses()
+    assert found.until is not None
+    assert (found.cause, found.level, round((found.until - found.started_at).total_seconds())) == expected
+    assert result.paused_until == found.until
+    # A listing that was never begun is no failure, and the next run does it all.
+    remote.page_faults.clear()
+    run_out(store)
+    assert run(store, remote).succeeded == 30
+
+
+def test_a_listing_that_is_refused_is_an_answer(store: JobStore, remote: Remote) -> None:
+    """A page that is not what it should be fails the run, and says that the client is up."""
+    pause(store)
+    run_out(store)
+    remote.page_faults[0] = Fault(400)
+    assert run(store, remote).state == "failed"
+    assert pauses(store) == [("person", 0, 1, "probe")]
+
+
+def test_a_due_job_is_the_probe(store: JobStore, remote: Remote) -> None:
+    """Where an entity waits, it is asked for first, and the listing only when that went well."""
+    queue(store, "k1", "k2")
+    pause(store)
+    run_out(store)
+    remote.faults["*"] = Fault(503)
+    assert run(store, remote).state == "paused"
+    assert (remote.details.total(), remote.pages.total()) == (1, 0)
+    remote.faults.clear()
+    run_out(store)
+    assert run(store, remote).state == "success"
+    assert live(store) == set(remote.things)
+
+
+def test_an_entity_without_a_fetch_tests_nothing(store: JobStore, remote: Remote) -> None:
+    """Where the listing brings the records, the first page is the probe, whatever is due."""
+    queue(store, "k1")
+    pause(store)
+    run_out(store)
+    remote.page_faults[0] = Fault(500)
+    listing = Listing("things", Cursor("next"), items="data", key="id", version="v")
+    assert run(store, remote, fetch=None, listing=listing).state == "paused"
+    assert (remote.pages.total(), query(store, "SELECT claim_no FROM job")) == (1, [{"claim_no": 0}])
+    assert pauses(store)[-1][:2] == ("level", 1)
+
+
+def test_a_check_goes_before_the_listing(store: JobStore, remote: Remote) -> None:
+    """The client's own check is the probe of a run, too."""
+    checked: list[int] = []
+
+    def check(http: Any) -> None:
+        checked.append(remote.requests)
+        http.get_json("things/k0")
+
+    pause(store)
+    run_out(store)
+    remote.faults["k0"] = Fault(500, times=1)
+    assert run(store, remote, client={"check": check}).state == "paused"
+    assert remote.requests == 1
+    run_out(store)
+    assert run(store, remote, client={"check": check}).state == "success"
+    assert checked == [0, 1]
+
+
+@pytest.mark.parametrize("well", [True, False, None])
+def test_a_run_waits_a_moment_for_the_probe_of_another(
+    store: JobStore, remote: Remote, later: Any, monkeypatch: pytest.MonkeyPatch, well: bool | None
+) -> None:
+    """It goes on if that went well, makes the probe itself if nobody answered, and says that it is paused else."""
+    pause(store)
+    run_out(store)
+    probe = store.begin_probe(CLIENT, worker="elsewhere:1:1:1", lease=60)
+    assert probe is not None
+    end = {"durations": [60], "reason": "down", "set_by": "elsewhere:1:1:1"}
+    later(0.6, lambda: store.end_probe(probe, well, **end))  # type: ignore[arg-type]
+    began = time.monotonic()
+    result = run(store, remote)
+    assert time.monotonic() - began >= 0.5
+    assert result.state == ("paused" if well is False else "success")
+    assert (remote.requests == 0) == (well is False)
+
+
+def test_a_run_does_not_wait_long_for_the_probe_of_another(
+    store: JobStore, remote: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If it takes longer, the run says that the client is being tested, and ends."""
+    monkeypatch.setattr(engine, "TESTED", 0.3)
+    pause(store)
+    run_out(store)
+    assert store.begin_probe(CLIENT, worker="elsewhere:1:1:1", lease=60) is not None
+    result = run(store, remote)
+    assert (result.state, result.exit_code, remote.requests) == ("paused", 0, 0)
+    assert "until one request has tested it: maintenance" in result.message
+
+
+def test_a_dry_run_is_no_probe(store: JobStore, remote: Remote) -> None:
+    """It writes nothing, so it cannot reopen a client, and asks it for nothing."""
+    pause(store)
+    run_out(store)
+    assert run(store, remote, options={"dry_run": True}).state == "paused"
+    assert remote.requests == 0
+    assert pauses(store) == [("person", 0, 0, None)]
+
+
+def test_a_pause_that_has_run_out_by_another_stops_the_listing(store: JobStore, remote: Remote, later: Any) -> None:
+    """Run out is not over: a run under way asks for nothing more when somebody paused the client and nobody has tested it."""
+    remote.page_delay = 0.2
+
+    def meddle() -> None:
+        until(lambda: remote.pages.total() == 1)
+        pause(store, 0.01)
+
+    later(0, meddle)
+    result = run(store, remote)
+    assert result.state == "paused"
+    assert remote.pages.total() == 1
+
+
+@pytest.mark.rows("SC-20")
+def test_runs_hold_to_declared_windows(store: JobStore, remote: Remote) -> None:
+    """A run in a window says so and sends nothing; afterwards the first page goes first."""
+    now = datetime.now(UTC).replace(second=0, microsecond=0)
+    window = Window(f"{now - timedelta(minutes=1):%H:%M}", f"{now + timedelta(minutes=5):%H:%M}")
+    result = run(store, remote, pause=PausePolicy(windows=(window,)))
+    assert (result.state, result.exit_code, remote.requests) == ("paused", 0, 0)
+    assert f"declared window {window}" in result.message
+    assert result.paused_until == now + timedelta(minutes=5)
+    run_out(store)
+    assert run(store, remote).state == "success"
+    assert pauses(store) == [("window", 0, 1, "probe")]
+
+
+def test_a_window_that_begins_during_a_run(store: JobStore, remote: Remote) -> None:
+    """The run ends as paused at its begin, between two pages or two entities; the next one goes on behind it."""
+    if store.db.dialect != "sqlite":
+        pytest.skip("needs a clock that can be set")
+    minute = datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
+    policy = PausePolicy(windows=(Window(f"{minute:%H:%M}", f"{minute + timedelta(minutes=5):%H:%M}"),))
+    remote.fill(300)
+    remote.page_delay = remote.delay = 0.05
+    started = time.monotonic()
+    store.db.clock = lambda: minute + timedelta(seconds=time.monotonic() - started - 1)
+    own = JobStore(store.db)
+    result = run(own, remote, pause=policy)
+    assert (result.state, time.monotonic() - started < 3) == ("paused", True)
+    assert 0 < result.succeeded < 330
+    assert result.failed == 0
+    assert query(store, "SELECT count(*) AS n FROM job WHERE state = 'processing'") == [{"n": 0}]
+
+
+def test_late_trouble_of_a_listing_changes_nothing(store: JobStore, remote: Remote, later: Any) -> None:
+    """A person resumes while a page is on its way that is then refused; the answer belongs to the time before."""
+    remote.page_faults[0] = Fault(401)
+    remote.page_delay = 0.6
+
+    def meddle() -> None:
+        until(lambda: remote.pages.total() == 1)
+        pause(store)
+        store.resume(CLIENT, by="anna")
+
+    later(0, meddle)
+    result = run(store, remote)
+    assert (result.state, result.message[:8]) == ("failed", "listing:")
+    assert pauses(store) == [("person", 0, 0, "anna")]
