@@ -27,8 +27,9 @@ No message, attribute or repr holds a query string, a user, a password, a header
 exception is what a SOAP fault says to people: one short line, without our credentials.
 
 The other protocols say the same in their own words, and without a status: SOAP's server faults and FTP's 421 and 4xx are a
-`ServerError` (with `Retry-After` a `RateLimitedError`), SOAP's client faults and FTP's 5xx a `RejectedError`; 530, a refused SSH sign-in and WS-Security's faults an
-`AuthRefusedError`; a file that is not there a `GoneError` (see `envelope`, `replies`, `sftp_errors`).
+`ServerError` (a `RateLimitedError` where SOAP says when to come again), SOAP's client faults and FTP's 5xx a `RejectedError`;
+530, a refused SSH sign-in and WS-Security's faults an `AuthRefusedError`; a file that is not there a `GoneError` (see `envelope`,
+`replies`, `sftp_errors`).
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import ssl
 import time
 from collections.abc import Generator, Iterable
 
-from clients.dial import dial
+from clients.dial import dial, reason
 from clients.errors import (
     AuthRefusedError,
     BrokenAnswerError,
@@ -78,10 +78,8 @@ class Control(ftplib.FTP_TLS):
         if tls:
             try:
                 self.auth()
-            except ssl.SSLCertVerificationError as error:
-                raise ConnectFailedError(f"no connection: the certificate is refused: {error.verify_message}") from None
             except ssl.SSLError as error:
-                raise ConnectFailedError(f"no connection: TLS failed: {error.reason or 'no reason given'}") from None
+                raise ConnectFailedError(f"no connection: {reason(error)}") from None
         try:
             signed_in = self.login(user, password, secure=False)[:3]
         except (ftplib.error_perm, ftplib.error_reply) as error:

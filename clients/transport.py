@@ -8,7 +8,6 @@ It goes below `httpx.Client`, to the transports, whose interface is one method. 
 from __future__ import annotations
 
 import random
-import re
 import ssl
 import threading
 import time
@@ -22,6 +21,7 @@ import httpx
 from clients import exchange
 from clients.bodies import OversizeError, PackingError, read_body
 from clients.deadline import BoundedBackend, Deadline
+from clients.dial import reason, tls_error
 from clients.errors import (
     AuthRefusedError,
     BrokenAnswerError,
@@ -220,7 +220,7 @@ class Wire:
             try:
                 response = transport.handle_request(request)
             except (httpx.ConnectError, httpx.ConnectTimeout) as exc:
-                if attempt == CONNECT_ATTEMPTS or _is_tls(exc):
+                if attempt == CONNECT_ATTEMPTS or tls_error(exc) is not None:
                     raise
                 time.sleep(0.2 * attempt * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
             except Exception:
@@ -297,7 +297,6 @@ class Wire:
             transport.close()
 
 
-_ERRNO = re.compile(r"^\[Errno -?\d+\] ")
 _TRANSLATED = (httpx.TransportError, OversizeError, PackingError)
 
 
@@ -321,7 +320,7 @@ def _translate(exc: BaseException, *, method: str, url: str) -> tuple[ClientErro
         case httpx.ConnectTimeout() | httpx.PoolTimeout():
             kind, message, cause = ConnectFailedError, "no connection in time", exc
         case httpx.ConnectError() | httpx.ProxyError():
-            kind, message, cause = ConnectFailedError, f"no connection: {_why(exc)}", exc
+            kind, message, cause = ConnectFailedError, f"no connection: {reason(exc)}", exc
         case httpx.TimeoutException():
             kind, message, cause = TimedOutError, "no answer in time", exc
         case httpx.NetworkError():
@@ -332,26 +331,6 @@ def _translate(exc: BaseException, *, method: str, url: str) -> tuple[ClientErro
             known = text.startswith(("peer closed", "Server disconnected"))
             kind, message = BrokenAnswerError, text if known else "the answer is not HTTP"
     return kind(message, method=method, url=url, status=status), cause
-
-
-def _is_tls(exc: BaseException | None) -> bool:
-    return _tls_error(exc) is not None
-
-
-def _tls_error(exc: BaseException | None) -> ssl.SSLError | None:
-    while exc is not None and not isinstance(exc, ssl.SSLError):
-        exc = exc.__cause__ or exc.__context__
-    return exc
-
-
-def _why(exc: BaseException) -> str:
-    """Return why there is no connection, without what only says where in the source of Python it was found."""
-    match _tls_error(exc):
-        case ssl.SSLCertVerificationError() as error:
-            return f"the certificate is refused: {error.verify_message}"
-        case ssl.SSLError() as error:
-            return f"TLS failed: {error.reason or 'no reason given'}"
-    return _ERRNO.sub("", str(exc))
 
 
 def _proxy_for(scheme: str, host: str) -> str | None:

@@ -18,7 +18,7 @@ log = logging.getLogger("syncs.lease")
 
 
 class LeaseKeeper:
-    """Renews the leases of jobs, of probes and of the run itself, in a thread of its own: a job that blocks must not lose its lease.
+    """Renews the leases of jobs, of probes and of the run itself, in a thread of its own: what blocks must not lose its lease.
 
     Args:
         store: where the claims are.

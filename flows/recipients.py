@@ -47,7 +47,7 @@ class Recipients:
         return self._settings.notify_window
 
     def of(self, client: Client, level: str) -> list[str]:
-        """Return the recipients of a level: the client's own, else those of `SYNCS_NOTIFY_…` (SC-23); an empty list is nobody."""
+        """Return the recipients of a level: the client's own, else the project's (SC-23); an empty list is nobody."""
         own: list[str] | None = getattr(client.notify, level)
         found: list[str] = getattr(self._settings, f"notify_{level}") if own is None else own
         return list(dict.fromkeys(found))
@@ -85,7 +85,7 @@ def problems(clients: Iterable[Client], settings: Settings | None = None) -> lis
     found: dict[str, None] = {}
     for client in clients:
         for level in LEVELS:
-            name = f"SYNCS_NOTIFY_{level.upper()}" if getattr(client.notify, level) is None else f"{client.id}: notify.{level}"
+            name = f"SYNCS_{f'notify_{level}'.upper()}" if getattr(client.notify, level) is None else f"{client.id}: notify.{level}"
             for recipient in recipients.of(client, level):
                 if (reason := check(recipient)) is not None:
                     found[f"{name}: {reason}"] = None

@@ -174,7 +174,13 @@ class Letters:
                 return None
             rows = connection.execute(self._take, {"b_letter": number, "lease": lease, "patience": -PATIENCE}).all()
             text = connection.execute(self._letter, {"b_letter": number}).one()
-        deliveries = tuple(Delivery(*row[:-1], row.attempts > 1 and row.error is None) for row in sorted(rows))
+        deliveries = tuple(
+            Delivery(
+                row.id, row.recipient, row.masked, row.claim_no, row.attempts, row.is_last,
+                row.attempts > 1 and row.error is None,
+            )
+            for row in sorted(rows, key=lambda row: row.id)
+        )  # fmt: skip
         return TakenLetter(
             text.id, text.client, text.what, text.event, text.level, text.subject, text.body, text.data or {}, text.created_at,
             deliveries,

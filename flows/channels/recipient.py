@@ -110,7 +110,7 @@ def _within(seconds: float, call: Callable[[], None], to: str) -> None:
             raised.append(error)
         except BaseException as error:  # noqa: BLE001 - a channel may be anybody's plugin, and may exit
             # By its class only: its text may hold the recipient, and with it a secret.
-            raised.append(ChannelError(f"{to}: {error}"))
+            raised.append(ChannelError(f"{to}: {type(error).__name__}"))
 
     thread = threading.Thread(target=run, name="syncs-channel", daemon=True)
     thread.start()

@@ -33,6 +33,7 @@ def check(clients: tuple[str, ...]) -> Answer:
       syncs check petstore --json
     """
     from flows.checkup import check_client
+    from flows.recipients import problems
 
     registry = declared()
     chosen = [registry.client(name) for name in dict.fromkeys(clients)] or list(registry.clients.values())
@@ -42,11 +43,13 @@ def check(clients: tuple[str, ...]) -> Answer:
         one.message = one_line(one.message, limit=1000 if one.settings == "FAIL" else 200)
     lines = [_table(checks)] if checks else []
     lines += [f"{one.client}: {text}" for one in checks for text in (one.message, *map(one_line, one.warnings)) if text]
+    untold = problems(chosen)
+    lines += untold
     notes = tuple(map(str, registry.broken))
     if not checks and not registry.broken:
         notes = ("no client is declared; write a file in syncs/, or name files and folders in SYNCS_PATH",)
-    code = 2 if registry.broken else 0 if all(one.ok for one in checks) else 1
-    return Answer({"checks": checks, "broken": registry.broken}, "\n".join(lines), notes, code)
+    code = 2 if registry.broken else 0 if all(one.ok for one in checks) and not untold else 1
+    return Answer({"checks": checks, "broken": registry.broken, "recipients": untold}, "\n".join(lines), notes, code)
 
 
 def _table(checks: "list[Check]") -> str:

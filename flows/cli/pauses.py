@@ -60,18 +60,18 @@ def pause(client: str | None, duration: str | None, reason: str, everyone: bool)
 
     registry = declared()
     names = _chosen(registry, client, everyone)
-    when, who = None if duration is None else seconds_of(duration), getpass.getuser()
+    when, who = None if duration is None else seconds_of(duration), _who()
     documents, lines = [], []
-    with closing(open_store()) as store:
-        with Told(store, registry) as told:
-            for name in names:
-                held = store.pause(name, when, cause="person", reason=reason or "paused by hand", set_by=who)
-                # A person's pause is never taken for a late answer.
-                assert held is not None
-                told.paused(registry.clients[name], held)
-                documents.append({"client": name, "paused_until": held.until, "reason": held.reason})
-                until = "until `syncs resume`" if held.until is None else f"until {moment(held.until)}"
-                lines.append(f"{name} is paused {until}")
+    # What is sent meanwhile need not be waited for twice.
+    with closing(open_store()) as store, Told(store, registry) as told:
+        for name in names:
+            held = store.pause(name, when, cause="person", reason=reason or "paused by hand", set_by=who)
+            # A person's pause is never taken for a late answer.
+            assert held is not None
+            told.paused(registry.clients[name], held)
+            documents.append({"client": name, "paused_until": held.until, "reason": held.reason})
+            until = "until `syncs resume`" if held.until is None else f"until {moment(held.until)}"
+            lines.append(f"{name} is paused {until}")
         notes = _show(store, registry, names)
     return Answer(documents if everyone else documents[0], "\n".join(lines), notes)
 
@@ -94,16 +94,16 @@ def resume(client: str | None, everyone: bool) -> Answer:
 
     registry = declared()
     names = _chosen(registry, client, everyone)
-    who = getpass.getuser()
+    who = _who()
     documents, lines = [], []
-    with closing(open_store()) as store:
-        with Told(store, registry) as told:
-            for name in names:
-                resumed = store.resume(name, by=who)
-                if resumed:
-                    told.resumed(registry.clients[name], by=who)
-                documents.append({"client": name, "resumed": resumed})
-                lines.append(f"{name} {'goes on' if resumed else 'was not paused'}")
+    # What is sent meanwhile need not be waited for twice.
+    with closing(open_store()) as store, Told(store, registry) as told:
+        for name in names:
+            resumed = store.resume(name, by=who)
+            if resumed:
+                told.resumed(registry.clients[name], by=who)
+            documents.append({"client": name, "resumed": resumed})
+            lines.append(f"{name} {'goes on' if resumed else 'was not paused'}")
         notes = _show(store, registry, names)
     return Answer(documents if everyone else documents[0], "\n".join(lines), notes)
 
@@ -163,6 +163,13 @@ def pauses(client: str | None, history: bool) -> Answer:
     whom = f"{client} is not" if client else "no client is"
     nothing = f"{whom} paused" + (", nor was it as far as is known" if history else "")
     return Answer(document, table(headers, rows) if rows else "", () if rows else (nothing,))
+
+
+def _who() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return "a person"
 
 
 def _chosen(registry: "Registry", client: str | None, everyone: bool) -> list[str]:

@@ -1,6 +1,7 @@
 """What a paused work queue has held: of the runs that its schedules made meanwhile, one of each kind is enough."""
 
 import json
+import logging
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from uuid import UUID
@@ -16,12 +17,17 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.sorting import FlowRunSort
+from prefect.exceptions import PrefectHTTPStatusError
+
+log = logging.getLogger("syncs.mirror")
 
 _PAGE = 200
 #: The most that the server deletes in one request.
 _AT_ONCE = 50
 #: Of type SCHEDULED are also runs that were begun and wait to go on.
 _HELD = ("Scheduled", "Late")
+#: What a server says of a path that it does not have, because it is an older one.
+_UNKNOWN = (404, 405)
 
 
 def thin_out(api: SyncPrefectClient, queue_id: UUID) -> int:
@@ -38,8 +44,15 @@ def thin_out(api: SyncPrefectClient, queue_id: UUID) -> int:
     surplus = surplus_of(_overdue(api, queue_id))
     for start in range(0, len(surplus), _AT_ONCE):
         chosen = {"id": {"any_": [str(each) for each in surplus[start : start + _AT_ONCE]]}}
-        # The client has no method for it, and does not know the path.
-        api.request("POST", "/flow_runs/bulk_delete", json={"flow_runs": chosen, "limit": _AT_ONCE})  # type: ignore[arg-type]
+        try:
+            # The client has no method for it, and does not know the path.
+            api.request("POST", "/flow_runs/bulk_delete", json={"flow_runs": chosen, "limit": _AT_ONCE})  # type: ignore[arg-type]
+        except PrefectHTTPStatusError as error:
+            if error.response.status_code not in _UNKNOWN:
+                raise
+            # That the queue goes on matters more.
+            log.warning("this Prefect server cannot delete flow runs in bulk: what was held all runs")
+            return start
     return len(surplus)
 
 
@@ -68,12 +81,15 @@ def _overdue(api: SyncPrefectClient, queue_id: UUID) -> Iterator[FlowRun]:
         expected_start_time=FlowRunFilterExpectedStartTime(before_=datetime.now(UTC)),
     )
     queue, offset = WorkQueueFilter(id=WorkQueueFilterId(any_=[queue_id])), 0
-    while page := api.read_flow_runs(
-        flow_run_filter=wanted,
-        work_queue_filter=queue,
-        sort=FlowRunSort.EXPECTED_START_TIME_DESC,
-        limit=_PAGE,
-        offset=offset,
-    ):
+    while True:
+        page = api.read_flow_runs(
+            flow_run_filter=wanted,
+            work_queue_filter=queue,
+            sort=FlowRunSort.EXPECTED_START_TIME_DESC,
+            limit=_PAGE,
+            offset=offset,
+        )
         yield from page
         offset += len(page)
+        if len(page) < _PAGE:
+            return

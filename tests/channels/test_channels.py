@@ -117,6 +117,7 @@ def test_a_webhook_that_refuses(hook: Hook, status: int, caplog: pytest.LogCaptu
     with pytest.raises(ChannelError) as raised:
         send(hook.url(), MESSAGE)
     assert str(status) in str(raised.value)
+    assert ("redirects are not followed" in str(raised.value)) == (status < 400)
     assert f"127.0.0.1:{hook.port}" in str(raised.value)
     assert SECRET not in str(raised.value) + caplog.text
     assert [path for _, path, _ in hook.requests] == [f"/hook/{SECRET}"], "asked once, and nowhere else"

@@ -35,13 +35,20 @@ def _rows(artifact: dict[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
+def _zombie(project: Project) -> dict[str, Any]:
+    [found] = [each for each in project.find("automations") if each["name"] == "sync-clients: crash zombie flow runs"]
+    return found
+
+
 def test_two_ups_at_once_start_one_server(project: Project, both_ups: list[dict[str, Any]]) -> None:
     """The second `up` waits for the first, finds its work done, and says so."""
     assert sorted(said["started"] for said in both_ups) == [False, True]
     assert both_ups[0]["server_pid"] == both_ups[1]["server_pid"]
     second = next(said for said in both_ups if not said["started"])
     assert {each["change"] for each in second["applied"]} == {"unchanged"}
-    assert len(project.find("automations")) == 1
+    automations = [each["name"] for each in project.find("automations")]
+    assert sorted(set(automations)) == sorted(automations)
+    assert {"sync-clients: crash zombie flow runs", "sync-clients: work queues and pauses agree"} <= set(automations)
 
 
 def test_server_is_for_this_machine_only(project: Project) -> None:
@@ -72,7 +79,7 @@ def test_another_project_gets_a_clear_word_about_the_port(project: Project, api_
 def test_deployments_are_what_the_file_says(project: Project) -> None:
     """Schedules have a zone, each client a queue, each deployment a limit of one that turns the second away."""
     found = {each["name"]: each for each in project.find("deployments")}
-    assert set(found) == {"languages", "sync", "work", "maintain"}
+    assert set(found) == {"languages", "sync", "work", "maintain", "pause", "resume", "pauses"}
     schedules = {name: (s["schedule"]["timezone"], s["active"]) for name, each in found.items() for s in each["schedules"]}
     assert schedules == {
         "languages": ("Europe/Berlin", False),
@@ -81,8 +88,14 @@ def test_deployments_are_what_the_file_says(project: Project) -> None:
     }
     assert found["languages"]["work_queue_name"] == "languages"
     assert found["languages"]["parameters"] == {"name": "languages"}
-    assert {each["concurrency_options"]["collision_strategy"] for each in found.values()} == {"CANCEL_NEW"}
-    assert {each["global_concurrency_limit"]["limit"] for each in found.values()} == {1}
+    # What a person does counts each time; what only looks may be done by another one.
+    assert not found["pause"]["global_concurrency_limit"]
+    assert not found["resume"]["global_concurrency_limit"]
+    limited = [each for name, each in found.items() if name not in ("pause", "resume")]
+    assert {each["concurrency_options"]["collision_strategy"] for each in limited} == {"CANCEL_NEW"}
+    assert {each["name"]: each["global_concurrency_limit"]["limit"] for each in limited} == {
+        "languages": 1, "sync": 1, "work": 1, "maintain": 1, "pauses": 2,
+    }  # fmt: skip
     queues = {each["name"] for each in project.find("work_queues")}
     assert {"languages", "tiny", "faulty", "slow"} <= queues
 
@@ -102,14 +115,13 @@ def test_deploy_all_asks_nothing_and_setup_repairs_nothing(project: Project) -> 
     schedule = f"{project.url}/deployments/{work['id']}/schedules/{work['schedules'][0]['id']}"
     # The server's own database may be locked for a moment: it answers 503 then, and a person would click again.
     until(lambda: httpx.patch(schedule, json={"active": False}).is_success)
-    [zombie] = project.find("automations")
+    zombie = _zombie(project)
     until(lambda: httpx.patch(f"{project.url}/automations/{zombie['id']}", json={"enabled": False}).is_success)
     applied = [*project.syncs("up")["applied"], *project.syncs("setup")["applied"]]
     assert {each["change"] for each in applied} == {"unchanged"}
     work = next(each for each in project.find("deployments") if each["name"] == "work")
     assert not work["schedules"][0]["active"]
-    [zombie] = project.find("automations")
-    assert not zombie["enabled"]
+    assert not _zombie(project)["enabled"]
 
 
 def test_worker_runs_what_a_person_starts(project: Project) -> None:
