@@ -34,13 +34,24 @@ def again(work: Callable[P, T]) -> Callable[P, T]:
 
     @functools.wraps(work)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
-        for attempt in range(1, TRIES):
+        try:
+            # Nearly always this is all.
+            return work(*args, **kwargs)
+        except DBAPIError as error:
+            if not is_contention(error):
+                raise
+        for attempt in range(1, TRIES - 1):
+            _wait(attempt)
             try:
                 return work(*args, **kwargs)
             except DBAPIError as error:
                 if not is_contention(error):
                     raise
-            time.sleep(random.uniform(0.01, 0.05) * attempt)  # noqa: S311  # spreads load, hides nothing
+        _wait(TRIES - 1)
         return work(*args, **kwargs)
 
     return run
+
+
+def _wait(attempt: int) -> None:
+    time.sleep(random.uniform(0.01, 0.05) * attempt)  # noqa: S311  # spreads load, hides nothing

@@ -5,6 +5,7 @@ import logging
 import os
 import threading
 import time
+from contextlib import nullcontext
 from typing import Any
 
 from sqlalchemy import Connection
@@ -62,7 +63,7 @@ class Held:
         try:
             self.connection: Connection = db.connect()
             try:
-                with waiting():  # for another process, on SQLite
+                with waiting() or nullcontext():  # for another process, on SQLite
                     self.connection.begin()
             except BaseException as error:
                 self.connection.close()

@@ -4,8 +4,7 @@ SQLAlchemy takes 40 to 60 µs to execute a statement, also one whose compiled fo
 types of parameters and columns, errors and events are SQLAlchemy's all the same. Knows no table and no database of its own.
 """
 
-from collections.abc import Callable, Mapping
-from operator import itemgetter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, TypeAlias
 
 from sqlalchemy import JSON, Connection, Delete, Dialect, Insert, Select, Update
@@ -26,15 +25,13 @@ class Prepared:
     that `Connection.execute` takes, by name. Rows come as plain tuples, decoded by the types of their columns.
     """
 
-    __slots__ = ("_arrange", "_decoders", "_defaults", "_encoders", "_sql", "_statement")
+    __slots__ = ("_arrange", "_decoders", "_sql", "_statement")
 
     def __init__(self, statement: Select[Any] | Insert | Update | Delete) -> None:
         self._statement = statement
         self._sql: str | None = None
-        self._defaults: dict[str, Any] = {}
-        self._encoders: list[tuple[str, _Process]] = []
         self._decoders: list[tuple[int, _Process]] = []
-        #: From values by name to what the driver takes.
+        #: From parameters to what the driver takes.
         self._arrange: _Process = dict
 
     def rows(self, connection: Connection, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
@@ -68,10 +65,7 @@ class Prepared:
     def _ready(self, connection: Connection, parameters: Mapping[str, Any]) -> tuple[str, Any, Any]:
         """Return text, values as the driver takes them, and the driver's connection."""
         sql = self._sql or self._compile(connection)
-        values: Any = {**self._defaults, **parameters}
-        for name, encode in self._encoders:
-            values[name] = encode(values[name])
-        values = self._arrange(values)
+        values = self._arrange(parameters)
         heard = connection.engine.dispatch.before_cursor_execute
         if heard.listeners:
             for listener in heard:
@@ -103,9 +97,7 @@ class Prepared:
             if encode is not None:
                 encoders[name] = encode
         names = compiled.positiontup
-        if names is not None:
-            self._arrange = _in_order(names)
-        self._defaults, self._encoders = defaults, list(encoders.items())
+        self._arrange = _by_name(defaults, encoders) if names is None else _in_order(names, defaults, encoders)
         self._decoders = [
             (index, decoder)
             for index, column in enumerate(self._statement.exported_columns)
@@ -116,10 +108,43 @@ class Prepared:
         return self._sql
 
 
-def _in_order(names: list[str]) -> _Process:
-    if len(names) > 1:
-        return itemgetter(*names)
-    return lambda values: tuple(values[name] for name in names)
+def _by_name(defaults: Mapping[str, Any], encoders: Mapping[str, _Process]) -> _Process:
+    """Return a function from parameters to the dict that the driver takes."""
+
+    def arrange(parameters: Mapping[str, Any]) -> dict[str, Any]:
+        values = {**defaults, **parameters}
+        for name, encode in encoders.items():
+            values[name] = encode(values[name])
+        return values
+
+    return arrange
+
+
+def _in_order(names: Sequence[str], defaults: Mapping[str, Any], encoders: Mapping[str, _Process]) -> _Process:
+    """Return a function from parameters to the tuple that the driver takes.
+
+    It is written out, as `namedtuple` writes its constructor: dict, loop and `itemgetter` took twice as long, 3 of the 100 µs of
+    a claim and a finish. Its text holds only numbers and the names of parameters, as literals.
+    """
+    lines: list[str] = []
+    known: dict[str, str] = {}
+    scope: dict[str, Any] = {}
+    for number, name in enumerate(dict.fromkeys(names)):
+        found = f"given[{name!r}]"
+        if name in defaults:
+            scope[f"default_{number}"] = defaults[name]
+            found = f"given.get({name!r}, default_{number})"
+        if name in encoders:
+            # A moment that stands in several places is one moment.
+            scope[f"encode_{number}"] = encoders[name]
+            lines.append(f"    value_{number} = encode_{number}({found})")
+            found = f"value_{number}"
+        known[name] = found
+    values = ", ".join(known[name] for name in names)
+    text = "\n".join(["def arrange(given):", *lines, f"    return ({values}{',' if names else ''})"])
+    exec(text, scope)  # noqa: S102  # see above
+    arrange: _Process = scope["arrange"]
+    return arrange
 
 
 def _decoder(type_: TypeEngine[Any], dialect: Dialect) -> _Process | None:

@@ -5,11 +5,13 @@ A partial index serves a statement only where its predicate stands there literal
 
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, and_, bindparam, exists, func, literal_column, or_, select
+from sqlalchemy import ColumnElement, Integer, and_, bindparam, exists, func, literal_column, or_, select
 
 from jobs.database import Database
 from jobs.models import client, job, pause
 from jobs.settle import PROCESSING, QUEUED
+
+_ZERO = literal_column("0", Integer)
 
 
 class LaneColumns(NamedTuple):
@@ -44,7 +46,7 @@ def generation_of(of: Any) -> Any:
 
 def is_due(db: Database, *, suspects: bool) -> list[ColumnElement[bool]]:
     """Its time has come; and it is, or is not, one that was in a dying worker's hands."""
-    return [job.c.available_at <= db.now, job.c.rescues > 0 if suspects else job.c.rescues == 0]
+    return [job.c.available_at <= db.now, job.c.rescues > _ZERO if suspects else job.c.rescues == _ZERO]
 
 
 def is_in_turn() -> ColumnElement[bool]:

@@ -18,7 +18,7 @@ from jobs.prepared import Prepared
 from jobs.ready import BOUND, ORDER, generation_of, is_due, is_in_turn, is_open
 from jobs.rows import Rows
 from jobs.serial import SerialKeys
-from jobs.settle import QUEUED
+from jobs.settle import PROCESSING, QUEUED
 
 NEAR = 500
 """Jobs of a lane that are walked in the order of claims, where serial keys are about."""
@@ -92,8 +92,8 @@ class Takes:
             update(job)
             .where(job.c.id == ready.scalar_subquery() if is_lone else job.c.id.in_(select(fenced.c.id)))
             .values(
-                state="processing",
-                claim_no=job.c.claim_no + 1,
+                state=PROCESSING,
+                claim_no=job.c.claim_no + literal_column("1", Integer),
                 worker=bindparam("by"),
                 started_at=db.now,
                 lease_until=db.from_now("lease"),

@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager, nullcontext
 
 _Pause = Callable[[], AbstractContextManager[None]]
 
-_NOBODY: AbstractContextManager[None] = nullcontext()
 _told = threading.local()
 
 
@@ -18,10 +17,10 @@ def tell(pause: _Pause) -> None:
     _told.pause = pause
 
 
-def waiting() -> AbstractContextManager[None]:
-    """Return the context in which the calling thread waits for SQLite's writer."""
+def waiting() -> AbstractContextManager[None] | None:
+    """Return the context in which the calling thread waits for SQLite's writer, if anybody keeps its time."""
     pause: _Pause | None = getattr(_told, "pause", None)
-    return _NOBODY if pause is None else pause()
+    return None if pause is None else pause()
 
 
 class Turn:
@@ -35,7 +34,7 @@ class Turn:
     def acquire(self) -> None:
         """Wait for the turn, in the order of arrival."""
         if not self._lock.acquire(blocking=False):
-            with waiting():
+            with waiting() or nullcontext():
                 self._lock.acquire()
 
     def __enter__(self) -> None:

@@ -49,8 +49,11 @@ class Writer:
         connection = self._open()
         try:
             # A deferred transaction that turns to writing fails at once, whatever the timeout (M22).
-            with waiting():  # for another process
+            if (pause := waiting()) is None:
                 self._driver.execute("BEGIN IMMEDIATE")
+            else:
+                with pause:  # for another process
+                    self._driver.execute("BEGIN IMMEDIATE")
         except sqlite3.Error as error:
             refuse(connection, error, "BEGIN IMMEDIATE", ())
         return connection

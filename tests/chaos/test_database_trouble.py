@@ -228,7 +228,7 @@ def test_somebody_else_holds_the_file(store: JobStore, database_url: str, severa
 @pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
 def test_power_cut(store: JobStore, database_url: str, several: Any, ordeal: Any, chaos: Any, tmp_path: Path) -> None:
     """T11: the file with a write-ahead log cut off anywhere is sound, and the queue drains from the state it had then."""
-    n, cuts = 400, chaos.scaled(6, 60)
+    n, cuts = chaos.scaled(400, 1200), chaos.scaled(6, 60)
     dice = random.Random(11)
     ordeal.declare(SOON)
     ordeal.fill(store, n)
