@@ -1,5 +1,6 @@
 """What people are told, by real webhooks on loopback: once for each piece of trouble, and never too much."""
 
+import json
 import logging
 import os
 import subprocess
@@ -676,3 +677,59 @@ def test_subscribers_hear_of_pauses_and_runs(store: JobStore, caplog: pytest.Log
     assert "s3cret" not in caplog.text
     with pytest.raises(Exception, match=r"no event is called 'sync\.client\.exploded'"):
         told.subscribe(heard.append, "sync.client.exploded")
+
+
+# -- commands ------------------------------------------------------------------------------------------------------------------
+
+SHOP = """
+from contextlib import nullcontext
+from clients import Entity, Page
+from flows import Client, Notify, Sync
+from jobs import Retry
+shop = Client("shop", connect=lambda s: nullcontext(object()), notify=Notify(error=["{url}"], warning=["smoke://signal"]))
+def fetch(connection, entity):
+    raise ValueError("Payl0ad")
+rows = Sync("shop.rows", shop, listing=lambda connection, since: iter([Page([Entity("key-1")])]), fetch=fetch, retry=Retry(0))
+"""
+
+
+@pytest.mark.rows("SC-22", "SC-24")
+def test_a_run_of_the_command_line_tells(project: Any, reader: Reader) -> None:
+    """`syncs run` tells without a server; `syncs notices` shows it; `syncs check` names a recipient that cannot be used."""
+    project.write("syncs/shop.py", SHOP.replace("{url}", reader.url))
+    ran = project.syncs("run", "shop.rows")
+    assert ran.returncode == 1, ran.stderr
+    (post,) = reader.wait(1)
+    assert (post["level"], post["causes"][0]["keys"]) == ("error", ["key-1"])
+    shown = project.syncs("notices")
+    assert "shop.rows: 1 of 1 entities failed" in shown.stdout
+    assert "sent" in shown.stdout
+    assert TOKEN not in shown.stdout + shown.stderr
+    (document,) = json.loads(project.syncs("notices", "--json").stdout)
+    assert (document["what"], document["deliveries"][0]["via"]) == ("opened", "direct")
+    (open_,) = json.loads(project.syncs("notices", "--open", "--json").stdout)
+    assert (open_["client"], open_["sync"], open_["count"]) == ("shop", "shop.rows", 1)
+    assert json.loads(project.syncs("notices", "--waiting", "--json").stdout) == []
+    assert "nobody was told" in project.syncs("notices", "nobody").stderr
+    checked = project.syncs("check")
+    assert checked.returncode == 1
+    assert "shop: notify.warning: smoke:" in checked.stdout
+
+
+@pytest.mark.rows("E-98")
+def test_maintain_sends_what_waits(project: Any) -> None:
+    """What a channel did not take goes out with `syncs maintain`, by another process, when its time has come."""
+    with reading() as reader:
+        reader.status = 503
+        project.write("syncs/shop.py", SHOP.replace("{url}", reader.url))
+        assert project.syncs("run", "shop.rows").returncode == 1
+        reader.status = 200
+        assert json.loads(project.syncs("maintain", "--json").stdout)["notices"] == 0
+        store = JobStore.open(f"sqlite:///{project.folder}/data/syncs.db")
+        try:
+            due(store)
+        finally:
+            store.close()
+        assert json.loads(project.syncs("maintain", "--json").stdout)["notices"] == 1
+        assert json.loads(project.syncs("maintain", "--json").stdout)["notices"] == 0
+        assert reader.whats == [("opened", "error")]
