@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "jobs"))
 
@@ -21,6 +22,7 @@ from mailroom import TOKEN, Reader, reading
 
 from clients import Entity, Page
 from flows import Client, JobType, Notify, Sync, engine, told
+from flows.cli.program import program
 from flows.declaration import PausePolicy
 from flows.enqueue import enqueue_many, using
 from flows.postman import Postman
@@ -693,6 +695,11 @@ rows = Sync("shop.rows", shop, listing=lambda connection, since: iter([Page([Ent
 """
 
 
+def listed(*arguments: str) -> Any:
+    """Return what a command says in JSON."""
+    return json.loads(CliRunner().invoke(program, [*arguments, "--json"]).stdout)
+
+
 @pytest.mark.rows("SC-22", "SC-24")
 def test_a_run_of_the_command_line_tells(project: Any, reader: Reader) -> None:
     """`syncs run` tells without a server; `syncs notices` shows it; `syncs check` names a recipient that cannot be used."""
@@ -701,16 +708,16 @@ def test_a_run_of_the_command_line_tells(project: Any, reader: Reader) -> None:
     assert ran.returncode == 1, ran.stderr
     (post,) = reader.wait(1)
     assert (post["level"], post["causes"][0]["keys"]) == ("error", ["key-1"])
-    shown = project.syncs("notices")
-    assert "shop.rows: 1 of 1 entities failed" in shown.stdout
-    assert "sent" in shown.stdout
-    assert TOKEN not in shown.stdout + shown.stderr
-    (document,) = json.loads(project.syncs("notices", "--json").stdout)
+    shown = CliRunner().invoke(program, ["notices"])
+    assert "shop.rows: 1 of 1 entities failed" in shown.output
+    assert "sent" in shown.output
+    assert TOKEN not in shown.output
+    (document,) = listed("notices")
     assert (document["what"], document["deliveries"][0]["via"]) == ("opened", "direct")
-    (open_,) = json.loads(project.syncs("notices", "--open", "--json").stdout)
+    (open_,) = listed("notices", "--open")
     assert (open_["client"], open_["sync"], open_["count"]) == ("shop", "shop.rows", 1)
-    assert json.loads(project.syncs("notices", "--waiting", "--json").stdout) == []
-    assert "nobody was told" in project.syncs("notices", "nobody").stderr
+    assert listed("notices", "--waiting") == []
+    assert "nobody was told" in CliRunner().invoke(program, ["notices", "nobody"]).output
     checked = project.syncs("check")
     assert checked.returncode == 1
     assert "shop: notify.warning: smoke:" in checked.stdout
@@ -724,12 +731,12 @@ def test_maintain_sends_what_waits(project: Any) -> None:
         project.write("syncs/shop.py", SHOP.replace("{url}", reader.url))
         assert project.syncs("run", "shop.rows").returncode == 1
         reader.status = 200
-        assert json.loads(project.syncs("maintain", "--json").stdout)["notices"] == 0
+        assert listed("maintain")["notices"] == 0
         store = JobStore.open(f"sqlite:///{project.folder}/data/syncs.db")
         try:
             due(store)
         finally:
             store.close()
         assert json.loads(project.syncs("maintain", "--json").stdout)["notices"] == 1
-        assert json.loads(project.syncs("maintain", "--json").stdout)["notices"] == 0
+        assert listed("maintain")["notices"] == 0
         assert reader.whats == [("opened", "error")]

@@ -263,7 +263,7 @@ def _runs_of(project: Project, flow: str) -> list[dict[str, Any]]:
 @pytest.mark.timeout(300)
 def test_pause_by_command_shows_at_once_and_ends_by_the_clock(project: Project, board: Board) -> None:
     """`syncs pause` returns with the queue paused; when the time is over a flow run lets it go, and nobody had to."""
-    said = _command(project, "pause", "faulty", "--for", "8s", "--reason", "they move house")
+    said = _command(project, "pause", "faulty", "--for", "25s", "--reason", "they move house")
     queue = board.queue("faulty")
     assert queue["is_paused"]
     assert "they move house" in queue["description"]
