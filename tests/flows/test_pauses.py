@@ -475,10 +475,11 @@ def test_a_window_that_begins_while_jobs_are_in_hand(store: JobStore) -> None:
     minute = datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
     window = Window(f"{minute:%H:%M}", f"{minute + timedelta(minutes=5):%H:%M}")
     kind = orders(client(system, windows=(window,)), concurrency=1)
-    queue(store, kind, 300)
     begins = [float("inf")]
     store.db.clock = lambda: minute + timedelta(seconds=max(-60.0, time.monotonic() - begins[0]))
-    with working(JobStore(store.db), kind):
+    own = JobStore(store.db)
+    queue(own, kind, 300)
+    with working(own, kind):
         until(lambda: system.slow > 0)
         until(lambda: states(store).get("processing", 0) > 20)
         begins[0] = time.monotonic()
