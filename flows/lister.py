@@ -156,7 +156,7 @@ class Lister:
         self.answered()
         if page is None:
             return _END
-        found = attempt(lambda: items_of(page), self.judge)
+        found = attempt(partial(items_of, page), self.judge)
         if isinstance(found, Verdict):
             raise _Judged(found)
         page, items = found

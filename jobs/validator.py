@@ -16,7 +16,6 @@ from jobs.models import record, validator
 from jobs.outcome import Gone, Success, Unchanged
 from jobs.rows import Rows
 
-
 LONGEST = 2000
 """Bytes of a URL that is kept. With the rest of the key it has to fit into a row of PostgreSQL's index, 2,704 bytes; an answer of
 a longer one is asked for without a condition."""
