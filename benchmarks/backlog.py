@@ -109,10 +109,11 @@ def long_run(url: str, *, n: int, batch: int) -> dict[str, float]:
     }
 
 
-def paused_neighbour(url: str, *, n: int, claims: int, batch: int) -> dict[str, float]:
+def paused_neighbour(url: str, *, n: int, claims: int, batch: int, is_over: bool = False) -> dict[str, float]:
     """Return a claim's time beside `n` queued jobs of a paused client, over its time without them.
 
     Two databases, claimed from in turn, so that both meet the same load of the machine.
+    With `is_over` the pause has run out, and nobody has probed the client yet.
     """
     times: dict[str, list[float]] = {}
     stores = {"alone": JobStore.open(url), "beside": JobStore.open(new_database(url))}
@@ -121,7 +122,7 @@ def paused_neighbour(url: str, *, n: int, claims: int, batch: int) -> dict[str, 
         _fill(store, free, claims * batch)
         if name == "beside":
             _fill(store, paused, n)
-        store.pause(paused.client, 3600, cause="person", reason="benchmark", set_by="benchmark")
+        store.pause(paused.client, 0 if is_over else 3600, cause="person", reason="benchmark", set_by="benchmark")
         _analyze(store)
     for _ in range(claims):
         for name, store in stores.items():

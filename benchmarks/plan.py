@@ -82,7 +82,8 @@ def _peers() -> tuple[list[Cell], list[Figure]]:
 
 def _backlog(database: str) -> tuple[list[Cell], list[Figure]]:
     """Return the cells and figures of one database with very many jobs."""
-    clients, run, paused = (f"{database} {what}" for what in ("100k of 10 clients", "180k in one run", "100k of a paused client"))
+    names = ("100k of 10 clients", "180k in one run", "100k of a paused client", "100k of a reopening client")
+    clients, run, paused, reopening = (f"{database} {what}" for what in names)
     cells = [
         Cell(
             clients, "benchmarks.backlog:many_clients",
@@ -91,6 +92,10 @@ def _backlog(database: str) -> tuple[list[Cell], list[Figure]]:
         Cell(run, "benchmarks.backlog:long_run", {"n": 180_000, "batch": 100}, None, database, once=True),
         Cell(
             paused, "benchmarks.backlog:paused_neighbour", {"n": 100_000, "claims": 300, "batch": 25}, None, database, once=True
+        ),
+        Cell(
+            reopening, "benchmarks.backlog:paused_neighbour", {"n": 100_000, "claims": 300, "batch": 25, "is_over": True}, None,
+            database, once=True,
         ),
     ]  # fmt: skip
     figures = [
@@ -103,6 +108,7 @@ def _backlog(database: str) -> tuple[list[Cell], list[Figure]]:
         Figure(run, "middle", "MB"),
         Figure(run, "end", "MB"),
         Figure(paused, "claim beside/alone", "x", most=1.1),
+        Figure(reopening, "claim beside/alone", "x", most=1.1),
     ]
     return cells, figures
 

@@ -104,6 +104,17 @@ def _window(data: bytes, coding: str) -> int:
     return zlib.MAX_WBITS if data[0] & 0x0F == 8 else -zlib.MAX_WBITS
 
 
+def is_heavy(content: bytes, *, limit: int) -> bool:
+    """Tell whether JSON holds more values than `limit` bytes of it may: one in eight bytes.
+
+    64 MiB of `[],[],…`, which gzip sends as 64 kB, became 2 GB of Python objects, and kept all threads waiting for half a minute.
+    Commas in texts count, too; no text has that many.
+    """
+    most = max(limit // 8, 1 << 20)
+    # No value takes less than two bytes, comma included.
+    return len(content) > 2 * most and sum(map(content.count, (b",", b"[", b"{"))) > most
+
+
 def decode_json(content: bytes, *, content_type: str) -> tuple[Any, int | None]:
     """Decode `content`: the value and None, or None and the position (bytes or characters) where it stops being JSON.
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from clients.auth import Auth, Secret
-from clients.bodies import decode_json
-from clients.errors import NotModifiedError, UnreadableError
+from clients.bodies import decode_json, is_heavy
+from clients.errors import NotModifiedError, TooLargeError, UnreadableError
 from clients.page import PageAnswer
 from clients.session import MAX_BYTES, Session
 from clients.urls import encode_params
@@ -44,7 +44,7 @@ class HttpClient(Session):
             bytes.
         verify: check certificates: True, False, an SSLContext, or the path of a CA bundle.
         transport: sends the requests instead of httpx's own; for tests.
-        max_bytes: size of an unpacked body that is still read.
+        max_bytes: size of an unpacked body that is still read; of JSON it may have a value in each eight bytes of that.
         total_timeout: seconds for a whole exchange, however much trickles in meanwhile; default: ten times `timeout`.
         accept: looks at the decoded JSON of each good answer, for APIs that report errors with status 200; it returns None,
             an exception to raise, or what is wrong, which becomes an `UnreadableError`.
@@ -190,6 +190,9 @@ class HttpClient(Session):
     def _json(self, answer: Answer, *, method: str, url: str) -> Any:
         if answer.status in (204, 205):
             return None
+        if is_heavy(answer.content, limit=self._max_bytes):
+            text = "the body has more values than the client accepts (one in eight bytes of max_bytes)"
+            raise TooLargeError(text, method=method, url=url, status=answer.status)
         content_type = answer.header(b"content-type")
         value, position = decode_json(answer.content, content_type=content_type)
         if position is None:

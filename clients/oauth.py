@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import ssl
 
 _LEEWAY = 30.0
+_MOST = 1 << 20
 _SETTLE = 10.0
 """For so long a token that was refused as soon as it came is not replaced: another one would not be better."""
 _CODES = frozenset(
@@ -172,7 +173,7 @@ class _Renewing:
 
         secret = reveal(self._secret)
         auth = None if in_body else Basic(_quoted(self._client), _quoted(secret))
-        with HttpClient(self._url, auth=auth, timeout=self._timeout, verify=self._verify) as http:
+        with HttpClient(self._url, auth=auth, timeout=self._timeout, verify=self._verify, max_bytes=_MOST) as http:
             return http.post_form("", form | {"client_id": self._client, "client_secret": secret} if in_body else form)
 
 
@@ -263,4 +264,5 @@ def _quoted(text: str) -> str:
 def _seconds(value: Any) -> float | None:
     if isinstance(value, str) and value.isdecimal():
         value = int(value)
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0 else None
+    # A life of zero is no life: whoever sends it means that the token does not end by itself.
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0 else None

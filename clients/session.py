@@ -90,6 +90,7 @@ class Session:
         self._headers = merged({"Accept": "application/json", "User-Agent": f"sync-clients/{VERSION}"}, headers or {})
         self._prepared: tuple[Credentials | None, RawHeaders] | None = None
         self._pace = Pace()
+        self._max_bytes = max_bytes
         self._wire = Wire(timeout=timeout, verify=verify, transport=transport, max_bytes=max_bytes, total=total)
 
     def __repr__(self) -> str:

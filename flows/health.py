@@ -57,21 +57,23 @@ class Health:
         self.paused: dict[str, Pausing] = {}
         #: Clients that this process knows to be well; what an earlier one noted of the others may still have to be forgotten.
         self._well: set[str] = set()
-        #: Generic errors in a row by client, until the store has heard of them.
+        #: Generic errors in a row by client, until the store has heard of them, and those before that it has heard of.
         self._row: dict[str, int] = {}
+        self._heard: dict[str, int] = {}
         #: Probes that nobody has answered yet, and the claims that are to answer them, or did.
         self._probes: dict[str, Probe] = {}
         self._probing: dict[tuple[int, int], Probe] = {}
         self._glanced_at = 0.0
         self._lock = threading.Lock()
-        self._glancing = threading.Lock()
+        self._counting, self._glancing = threading.Lock(), threading.Lock()
 
     # -- before a request ------------------------------------------------------------------------------------------------------
 
     def in_doubt(self, type: str) -> bool:
         """Tell whether a client seems to be in trouble, while the store has not decided yet whether that is a pause."""
         client = self._types[type]
-        return self._row.get(client.id, 0) >= client.pause.after
+        row = self._row.get(client.id, 0)
+        return row > 0 and row + self._heard.get(client.id, 0) >= client.pause.after
 
     def may_begin(self, job: Job) -> bool:
         """Tell whether a job in hand may begin now: its client is not paused, by whomever, and not in doubt."""
@@ -124,8 +126,15 @@ class Health:
         if isinstance(outcome, Pause):
             self.pause(client, outcome, done.verdict.cause, generation=done.job.client_generation)
         elif not isinstance(outcome, Snooze):
-            self._row[client] = self._row.get(client, 0) + 1 if done.verdict.trouble else 0
+            self._count(client, trouble=done.verdict.trouble)
         return done
+
+    def _count(self, client: str, *, trouble: bool) -> None:
+        with self._counting:
+            if trouble:
+                self._row[client] = self._row.get(client, 0) + 1
+            else:
+                self._row[client] = self._heard[client] = 0
 
     def hear(self, settled: Sequence[Settled]) -> None:
         """Tell the store how each client answered; it decides whether trouble adds up to a pause."""
@@ -145,8 +154,13 @@ class Health:
                 continue
             (self._well.discard if troubles[-1] else self._well.add)(client)
             reason = next((reason_of(one) for one in reversed(ones) if one.verdict.trouble), "")
-            self.trouble(client, troubles, reason, generation=generation)
-            self._row[client] = 0
+            pausing = self.trouble(client, troubles, reason, generation=generation)
+            last = next((n for n, trouble in enumerate(reversed(troubles)) if not trouble), len(troubles))
+            before = self._heard.get(client, 0) if last == len(troubles) else 0
+            with self._counting:
+                # More may have come while the store heard of these.
+                self._row[client] = max(0, self._row.get(client, 0) - last)
+                self._heard[client] = 0 if pausing is not None else before + last
 
     def trouble(self, client: str, troubles: Sequence[bool], reason: str, *, generation: int | None) -> Pausing | None:
         """Tell the store of answers, in order; return the pause if they led to one.
@@ -198,7 +212,7 @@ class Health:
     def begin(self, probe: Probe) -> None:
         """Take note that this process has the right to probe a client: its pause has run out."""
         self.paused.pop(probe.client, None)
-        self._row[probe.client] = 0
+        self._row[probe.client] = self._heard[probe.client] = 0
         self._probes[probe.client] = probe
 
     def expect(self, probe: Probe, jobs: Sequence[Job]) -> None:

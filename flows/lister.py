@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -15,7 +15,7 @@ from jobs import PayloadError
 from jobs.job import Lane, Verdict
 from jobs.listing import ListingClaim, Marked
 from jobs.outcome import Failure, Gone, Pause
-from jobs.page import Item, PageResult
+from jobs.page import LONGEST_KEY, Item, PageResult
 from jobs.store import JobStore
 
 log = logging.getLogger("syncs.listing")
@@ -156,9 +156,10 @@ class Lister:
         self.answered()
         if page is None:
             return _END
-        items = attempt(lambda: items_of(page), self.judge)
-        if isinstance(items, Verdict):
-            raise _Judged(items)
+        found = attempt(partial(items_of, page), self.judge)
+        if isinstance(found, Verdict):
+            raise _Judged(found)
+        page, items = found
         room = None if self.limit is None else self.limit - self.progress.listed
         cut = room is not None and len(items) >= room and (len(items) > room or page.cursor is not None)
         last = not cut and page.cursor is None and hasattr(self.sync.listing, "pages")
@@ -246,9 +247,18 @@ class _Judged(Exception):
         self.verdict = verdict
 
 
-def items_of(page: Page) -> list[Item]:
-    """Return a page's entities as the store takes them: keys and versions are text, whatever a listing function made."""
-    return [Item(str(one.key), None if one.version is None else str(one.version), one.data) for one in page.items]
+def items_of(page: Page) -> tuple[Page, list[Item]]:
+    """Return a page's entities as the store takes them: keys and versions are text, whatever a listing function made.
+
+    Those with a key that no table takes become errors of the page, which is returned so.
+    """
+    items = [Item(str(one.key), None if one.version is None else str(one.version), one.data) for one in page.items]
+    # A character has four bytes at most: the common case needs no look at the bytes.
+    long = {one.key for one in items if len(one.key) * 4 > LONGEST_KEY and len(one.key.encode(errors="replace")) > LONGEST_KEY}
+    if not long:
+        return page, items
+    errors = [f"the key {key[:40]!r}… is longer than {LONGEST_KEY} bytes" for key in sorted(long)]
+    return replace(page, errors=[*page.errors, *errors]), [one for one in items if one.key not in long]
 
 
 def _is_stale(verdict: Verdict) -> bool:

@@ -76,18 +76,26 @@ def causes_of(news: Sequence[News], payloads: Callable[[list[int]], Mapping[int,
         heaps.setdefault(sign(clean(one.message, key=one.key)), []).append(one)
     first = [heap[0] for heap in list(heaps.values())[:50]]
     known = payloads([one.job_id for one in first])
-    merged: dict[str, list[Any]] = {}
+    causes = []
     for heap in heaps.values():
         one = heap[0]
         text = clean(one.message, key=one.key, payload=known[one.job_id]) if one.job_id in known else ""
         # One whose payload is gone, or too many to look at: what its text quotes, nobody knows.
         text = text or (OTHERS if not _is_ours(one.message) else clean(one.message, key=one.key))
-        entry = merged.setdefault(text, [text, 0, [], one.at])
-        entry[1] += len(heap)
-        entry[3] = min(entry[3], one.at)
-        entry[2] += [name_of(found) for found in heap[: KEYS - len(entry[2])]]
-    causes = [Cause(text, count, tuple(keys[:KEYS]), at=at) for text, count, keys, at in merged.values()]
-    return sorted(causes, key=lambda cause: (cause.text == OTHERS, -cause.count))
+        causes.append(Cause(text, len(heap), tuple(map(name_of, heap[:KEYS])), at=min(found.at for found in heap)))
+    return joined(causes)
+
+
+def joined(causes: Sequence[Cause]) -> list[Cause]:
+    """Put causes of the same text together, the most frequent first."""
+    found: dict[str, Cause] = {}
+    for one in causes:
+        before = found.get(one.text)
+        if before is not None:
+            first = min((at for at in (before.at, one.at) if at is not None), default=None)
+            one = Cause(one.text, before.count + one.count, (*before.keys, *one.keys)[:KEYS], at=first)  # noqa: PLW2901
+        found[one.text] = one
+    return sorted(found.values(), key=lambda cause: (cause.text == OTHERS, -cause.count))
 
 
 def _is_ours(message: str) -> bool:

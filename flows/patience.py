@@ -24,6 +24,9 @@ ONE_SHOT = 30.0
 # SQLite says OperationalError of whatever it does not like; these say that the tables are not ours, which no wait mends.
 _NEVER = ("no such table", "no such column", "syntax error", "has no column", "readonly database")
 
+_LIMITS = "54"
+"""PostgreSQL's class of "program limit exceeded": what is too large for an index is so tomorrow. psycopg calls it operational."""
+
 
 def is_outage(error: BaseException) -> bool:
     """Tell whether the database may answer the same statement later."""
@@ -31,6 +34,8 @@ def is_outage(error: BaseException) -> bool:
         return True
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
+    if str(getattr(getattr(error, "orig", None), "sqlstate", "")).startswith(_LIMITS):
+        return False
     return isinstance(error, OperationalError | InterfaceError) and not any(word in str(error.orig) for word in _NEVER)
 
 

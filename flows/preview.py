@@ -89,9 +89,10 @@ class Preview:
         return Ended("stop", "dry run: stopped; nothing was written")
 
     def _page(self, page: Page) -> Ended | None:
-        items = attempt(partial(items_of, page), self._work.judge)
-        if isinstance(items, Verdict):
-            return ended_by(items)
+        found = attempt(partial(items_of, page), self._work.judge)
+        if isinstance(found, Verdict):
+            return ended_by(found)
+        page, items = found
         progress, limit = self._progress, self._limit
         self._announced = page.total if page.total is not None else self._announced
         self._doubt = self._doubt or page.doubt

@@ -48,8 +48,8 @@ class Prober:
             or self._store.is_due(self._lanes[pausing.client], probing=True)
         ]
 
-    def test(self, client: str) -> int:
-        """Test a client, unless somebody else does; tell how many jobs were worked for that.
+    def test(self, client: str) -> int | None:
+        """Test a client; tell how many jobs were worked for that. `None`: another worker was first.
 
         Raises:
             DatabaseLost: the database stayed away.
@@ -57,7 +57,7 @@ class Prober:
         """
         probe = self.begin(client)
         if probe is None:
-            return 0
+            return None
         jobs = self.tries(probe)
         if jobs is None:
             self.end(probe)

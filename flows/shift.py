@@ -41,6 +41,9 @@ RATED_EVERY = 0.05
 PROBE_EVERY = 0.2
 """Seconds between two looks for clients to test while there is other work; while there is none, each turn looks."""
 
+REST = 1.0
+"""Seconds until a client is tested again from here, where that took no job: there was a check, or no room in the queue."""
+
 LEAVING = 10.0
 """Seconds that a worker which was told to leave at once waits for the database to take its jobs back."""
 
@@ -204,16 +207,15 @@ class Shift:
         return began
 
     def _test(self, client: str) -> None:
-        jobs = 0
+        jobs: int | None = None
         try:
             jobs = self._prober.test(client)
         except BaseException as error:  # noqa: BLE001 - raised by `run`
             self._errors.append(error)
         finally:
             with self._lock:
-                # Without a job there was a check, or no room in the queue, or another worker was first: no hurry.
-                self._tests[client] = 0.0 if jobs else time.monotonic() + POLL
-                self._claimed += jobs - 1
+                self._tests[client] = time.monotonic() + REST if jobs == 0 else 0.0
+                self._claimed += (jobs or 0) - 1
                 self._batches -= 1
             self._wakes.poke()
 

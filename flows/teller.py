@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from flows.notice import House, causes_of, decide
+from flows.notice import Cause, House, causes_of, decide, joined
 from flows.recipients import Recipients
 from flows.registry import Registry, load
-from jobs.notice import Letter, News, Notice, Trouble
+from jobs.notice import BATCH, Letter, News, Notice, Trouble
 
 if TYPE_CHECKING:
     from flows.declaration import Client, Sync
@@ -66,11 +66,7 @@ class Desk:
         house = self._house(client, sync)
         letters: list[Letter] = []
         for _ in range(TRIES):
-            news = self._store.notices.news(client.id, ended="" if sync is None else sync.id)
-            by_type: dict[str, list[News]] = {}
-            for one in news:
-                by_type.setdefault(one.type, []).append(one)
-            failures = {name: causes_of(found, self._store.notices.payloads) for name, found in by_type.items()}
+            taken, failures = self._read(client.id, "" if sync is None else sync.id)
             known = replace(house, failures=failures, ended=result, waiting=self._store.notices.waiting(client.id))
 
             def judge(trouble: Trouble, known: House = known) -> tuple[list[Notice], list[Letter]]:
@@ -78,9 +74,24 @@ class Desk:
                 letters[:] = written
                 return notices, written
 
-            if self._store.notices.fold(client.id, news, judge):
+            if self._store.notices.fold(client.id, taken, judge):
                 return letters
         return []
+
+    def _read(self, client: str, ended: str) -> tuple[list[int], dict[str, list[Cause]]]:
+        """Return the ids of the failures that can be told now, and what they come to by sync or job type."""
+        notices, taken = self._store.notices, list[int]()
+        failures: dict[str, list[Cause]] = {}
+        while True:
+            news = notices.news(client, ended=ended, after=taken[-1] if taken else 0)
+            by_type: dict[str, list[News]] = {}
+            for one in news:
+                by_type.setdefault(one.type, []).append(one)
+            for name, found in by_type.items():
+                failures[name] = joined([*failures.get(name, ()), *causes_of(found, notices.payloads)])
+            taken += [one.id for one in news]
+            if len(news) < BATCH:
+                return taken, failures
 
     def _house(self, client: Client, sync: Sync | None) -> House:
         registry = self._declared()

@@ -27,7 +27,8 @@ _OWN = re.compile(r"(listing|sent, no answer|as a probe, no attempt used): (.*)"
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|`[^`]*`|[\u2018\u201c\u201e\u00ab][^\u2019\u201d\u00bb]*[\u2019\u201d\u00bb]")
 _GROUPED = re.compile(r"\{.*\}|\[.*\]|<[^>]*>")
 _MAIL = re.compile(r"[^\s@]+@[^\s@]+")
-_LONG = re.compile(r"\S{25,}")
+_LONG = re.compile(r"(?<!\S)(?!\w+://)\S{25,}")
+_QUERY = re.compile(r"(\w+://[^\s?#]+)[?#]\S*")
 _DIGITS = re.compile(r"\d+")
 
 
@@ -44,7 +45,7 @@ def clean(message: str, *, key: str | None = None, payload: Any = None) -> str:
         return f"{own[1]}: {clean(own[2], key=key, payload=payload)}"[:_LONGEST]
     if request := _REQUEST.fullmatch(line):
         # Our adapters' own text. Keys in its path are what makes ten thousand equal errors different.
-        url = _without(request[2], [key] if key else [])
+        url = _without(_QUERY.sub(r"\1", request[2]), [key] if key else [])
         return _cut(f"{request[1]} {url}: {_plain(request[3], key, payload)}")
     if named := _CLASS.search(line):
         return _cut(_plain(line[: named.start()], key, payload) + named[1])
@@ -52,6 +53,7 @@ def clean(message: str, *, key: str | None = None, payload: Any = None) -> str:
 
 
 def _plain(text: str, key: str | None, payload: Any) -> str:
+    text = _QUERY.sub(r"\1", text)
     for pattern in (_QUOTED, _GROUPED, _MAIL, _LONG):
         text = pattern.sub("…", text)
     # A word of one or two letters says nothing of anybody; taken out, it would take half of each sentence with it.

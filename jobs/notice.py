@@ -23,6 +23,9 @@ from jobs.rows import Rows
 GATHER = 5.0
 """Seconds that failures wait for company before they are told. Those of a sync that is being run wait for its end."""
 
+BATCH = 10_000
+"""Failures that are read at once."""
+
 MOST_WAITING = 10_000
 """Jobs are counted so far."""
 
@@ -167,8 +170,11 @@ class Notices:
         )
         self._news = (
             select(news.c.id, news.c.type, news.c.job_id, news.c.key, news.c.message, news.c.at)
-            .where(news.c.client == of_client, or_(news.c.type == bindparam("b_ended"), ~is_run))
+            .where(
+                news.c.client == of_client, news.c.id > bindparam("b_after"), or_(news.c.type == bindparam("b_ended"), ~is_run)
+            )
             .order_by(news.c.id)
+            .limit(BATCH)
         )
         unknown_pause = exists().where(pause.c.client == client.c.id, pause.c.id > client.c.told)
         self._paused = select(client.c.id).where(unknown_pause)
@@ -205,15 +211,17 @@ class Notices:
         found |= {row.client for row in gathered if row.ripe and not row.held}
         return sorted(found & set(clients))
 
-    def news(self, client_id: str, *, ended: str = "") -> list[News]:
-        """Return the failures of a client that can be told now, the oldest first.
+    def news(self, client_id: str, *, ended: str = "", after: int = 0) -> list[News]:
+        """Return the failures of a client that can be told now, the oldest first, at most `BATCH` of them.
 
         Args:
             client_id: whose.
             ended: the sync whose run is about to end: its failures wait no longer.
+            after: the id to go on behind.
         """
+        wanted = {"b_client": client_id, "b_ended": ended, "b_after": after}
         with self._db.read() as connection:
-            return [News(*row) for row in connection.execute(self._news, {"b_client": client_id, "b_ended": ended})]
+            return [News(*row) for row in connection.execute(self._news, wanted)]
 
     def payloads(self, jobs: Iterable[int]) -> dict[int, Any]:
         """Return the payloads of jobs, as far as they are still there."""
@@ -227,12 +235,12 @@ class Notices:
             count: int = connection.execute(self._waiting, {"b_client": client_id}).scalar_one()
         return count
 
-    def fold(self, client_id: str, taken: Sequence[News], decide: Decide) -> bool:
+    def fold(self, client_id: str, taken: Sequence[int], decide: Decide) -> bool:
         """Take the news of a client in, and store what is to be said of them.
 
         Args:
             client_id: whose.
-            taken: the failures that `decide` speaks of.
+            taken: ids of the failures that `decide` speaks of.
             decide: says what becomes of the notices, and what is sent. Called inside the transaction.
 
         Returns:
@@ -245,7 +253,7 @@ class Notices:
         return True
 
     @again
-    def _fold(self, client_id: str, taken: Sequence[News], decide: Decide) -> None:
+    def _fold(self, client_id: str, taken: Sequence[int], decide: Decide) -> None:
         who = {"b_client": client_id}
         with self._db.write() as connection:
             connection.execute(self._meet, who)
@@ -253,7 +261,7 @@ class Notices:
             state = connection.execute(self._lock, who).one()
             now = UTCDateTime().process_result_value(state.now, None)
             assert now is not None
-            if taken and connection.execute(self._take, self._ids.bind([(one.id,) for one in taken])).rowcount != len(taken):
+            if taken and connection.execute(self._take, self._ids.bind([(one,) for one in taken])).rowcount != len(taken):
                 raise _Overtaken
             pauses = [PauseNews(*row) for row in connection.execute(self._new_pauses, {**who, "b_told": state.told})]
             trouble = Trouble(

@@ -17,6 +17,9 @@ from jobs.models import job, record
 from jobs.rows import Rows, storable
 from jobs.settle import PROCESSING, QUEUED
 
+LONGEST_KEY = 2000
+"""Bytes of an entity's key. With the sync's id it has to fit into a row of PostgreSQL's index, 2,704 bytes."""
+
 _IS_TWIN = text("state = 'queued' AND fingerprint IS NOT NULL")
 
 

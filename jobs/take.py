@@ -15,7 +15,7 @@ from jobs.heads import HIGHEST, LOWEST
 from jobs.job import Job, Lane
 from jobs.models import job, queue
 from jobs.prepared import Prepared
-from jobs.ready import BOUND, ORDER, generation_of, is_due, is_in_turn, is_open
+from jobs.ready import BOUND, ORDER, generation_of, if_open, is_due, is_in_turn, is_open
 from jobs.rows import Rows
 from jobs.serial import SerialKeys
 from jobs.settle import PROCESSING, QUEUED
@@ -42,7 +42,12 @@ class Takes:
 
     def __init__(self, db: Database, *, probing: bool = False) -> None:
         self._db = db
-        self._gate = [] if probing else [is_open(BOUND.client)]
+        self._lane = BOUND
+        self._gate = []
+        if not probing and db.dialect == "sqlite":
+            self._lane = BOUND._replace(client=if_open(BOUND.client))
+        elif not probing:
+            self._gate = [is_open(BOUND.client)]
         self._keys = SerialKeys(db)
         self._ids = ids = Rows(db, {"id": "id"})
         kinds = (False, True)
@@ -59,7 +64,7 @@ class Takes:
             queue.c.id == BOUND.queue, or_(queue.c.slots.is_not(None), queue.c.rate_n.is_not(None))
         )
         return [
-            *BOUND.fits(),
+            *self._lane.fits(),
             *is_due(self._db, suspects=suspects),
             *self._gate,
             # A process that has not heard of new limits yet takes nothing. A number, for a Boolean is checked each time.

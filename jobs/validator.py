@@ -16,6 +16,10 @@ from jobs.models import record, validator
 from jobs.outcome import Gone, Success, Unchanged
 from jobs.rows import Rows
 
+LONGEST = 2000
+"""Bytes of a URL that is kept. With the rest of the key it has to fit into a row of PostgreSQL's index, 2,704 bytes; an answer of
+a longer one is asked for without a condition."""
+
 
 class Validators:
     """Validators of one database."""
@@ -91,6 +95,7 @@ class Validators:
             (done.job.lane.client, *one[:3]): (done.job.lane.client, *one, sync, key)
             for (sync, key), done in latest.items()
             for one in done.validators or ()
+            if len(one.url.encode(errors="replace")) <= LONGEST
         }
         if rows:
             connection.execute(self._put, self._rows.bind([rows[place] for place in sorted(rows)]))

@@ -22,4 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         program.main(args=arguments)
     except KeyboardInterrupt:  # while the modules are still being imported
         sys.exit(130)
-    raise AssertionError("click ends the process")
+    except SystemExit as end:
+        from flows.cli.leave import leave
+
+        leave(end.code if isinstance(end.code, int) else int(end.code is not None))

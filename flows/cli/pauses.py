@@ -36,9 +36,10 @@ def seconds_of(text: str) -> float:
         UsageError: it is none.
     """
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", text.strip().lower())
-    if found is None:
+    seconds = 0.0 if found is None else float(found[1]) * _UNITS[found[2] or "s"]
+    if found is None or not seconds:
         raise UsageError(f"{text!r} is no duration; write 90s, 15m, 2h or 1d")
-    return float(found[1]) * _UNITS[found[2] or "s"]
+    return seconds
 
 
 @click.command("pause", cls=Command, short_help="Hold a client.")

@@ -273,7 +273,7 @@ def _action(blocks: Blocks, recipient: str, alert: Alert) -> SendNotification | 
 def _automation(alert: Alert, actions: list[SendNotification | CallWebhook]) -> AutomationCore:
     return AutomationCore(
         name=PREFIX + alert.name,
-        description="Made by `syncs setup` from Notify(…) and SYNCS_NOTIFY_…; to change who hears, change these.",
+        description="Made by `syncs setup` from Notify(…) and the project's settings; to change who hears, change these.",
         enabled=True,
         trigger=alert.trigger,
         actions=actions,

@@ -1,5 +1,6 @@
 """Which channel a recipient means, what of it may be shown, and that nothing secret is ever told."""
 
+import base64
 import logging
 import time
 from collections.abc import Callable
@@ -113,7 +114,7 @@ def test_a_webhook_that_refuses(hook: Hook, status: int, caplog: pytest.LogCaptu
     """An answer of 300 or more is an error without the URL; a redirect is not followed."""
     caplog.set_level(logging.DEBUG)
     hook.status = status
-    hook.headers = {"location": "/elsewhere", "retry-after": "30"} if status < 400 else {"retry-after": "30"}
+    hook.headers = {"location": "/elsewhere"} if status < 400 else {"retry-after": "30"}
     with pytest.raises(ChannelError) as raised:
         send(hook.url(), MESSAGE)
     assert str(status) in str(raised.value)
@@ -121,6 +122,14 @@ def test_a_webhook_that_refuses(hook: Hook, status: int, caplog: pytest.LogCaptu
     assert f"127.0.0.1:{hook.port}" in str(raised.value)
     assert SECRET not in str(raised.value) + caplog.text
     assert [path for _, path, _ in hook.requests] == [f"/hook/{SECRET}"], "asked once, and nowhere else"
+
+
+def test_a_webhook_with_a_sign_in(hook: Hook) -> None:
+    """A user and password in the URL go as Basic auth, and are not asked for as a part of the host."""
+    send(f"http://me%40x.org:p%2Fw@127.0.0.1:{hook.port}?key=1#not-sent", MESSAGE)
+    ((_, path, headers),) = hook.requests
+    assert path == "/?key=1"
+    assert base64.b64decode(headers["authorization"].removeprefix("Basic ")) == b"me@x.org:p/w"
 
 
 @pytest.mark.rows("E-98")

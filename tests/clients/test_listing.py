@@ -248,6 +248,7 @@ def test_a_page_that_is_not_json(serve: Callable[..., Any]) -> None:
     assert f"GET {server.url}/pets: not JSON at position 0 (text/html, 19 bytes, status 200)" == str(caught.value)
 
 
+@pytest.mark.rows("E-96")
 @pytest.mark.parametrize("cursors", [["a", "a", "a"], ["a", "b", "a", "b"], ["a", "b", "c", "b"]])
 def test_loops_are_errors(cursors: list[str], serve: Callable[..., Any]) -> None:
     """A server that leads back to a page already had ends the listing with an error, after the pages that are new."""

@@ -34,6 +34,7 @@ def numbered(rows: list[int], size: int = 10, **more: Any) -> Any:
     return respond
 
 
+@pytest.mark.rows("E-96")
 def test_limits_end_a_listing(serve: Serve) -> None:
     """`max_pages` and `max_seconds` end it before another request, with what came so far yielded."""
     server = serve(numbered(list(range(100))))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "coming-from-drupal.md"
-#: The rows that the queue answers for; those of clients, pauses and schedules belong to other pages.
+#: The rows that the queue, pauses and notices answer for; those of clients and schedules belong to other pages.
 ROWS = {
     f"{name}-{number:02}"
     for name, numbers in (
@@ -16,7 +16,8 @@ ROWS = {
         ("QA", range(1, 23)),
         ("DR", range(1, 8)),
         ("LK", range(1, 12)),
-        ("E", (*range(1, 45), *range(50, 81))),
+        ("E", (*range(1, 45), *range(50, 81), *range(90, 99))),
+        ("SC", range(14, 30)),
     )
     for number in numbers
 }

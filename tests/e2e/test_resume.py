@@ -156,6 +156,7 @@ def until(condition: Callable[[], bool], *, timeout: float = 10) -> None:
         time.sleep(0.005)
 
 
+@pytest.mark.rows("E-95")
 def test_killed_while_it_lists(audited: JobStore, remote: Remote, brood: Brood) -> None:
     """The next run goes on behind the last stored page: at most the page in flight is asked for again."""
     remote.fill(100)

@@ -1,5 +1,6 @@
 """What people are told, by real webhooks on loopback: once for each piece of trouble, and never too much."""
 
+import json
 import logging
 import os
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "jobs"))
 
@@ -20,6 +22,7 @@ from mailroom import TOKEN, Reader, reading
 
 from clients import Entity, Page
 from flows import Client, JobType, Notify, Sync, engine, told
+from flows.cli.program import program
 from flows.declaration import PausePolicy
 from flows.enqueue import enqueue_many, using
 from flows.postman import Postman
@@ -676,3 +679,64 @@ def test_subscribers_hear_of_pauses_and_runs(store: JobStore, caplog: pytest.Log
     assert "s3cret" not in caplog.text
     with pytest.raises(Exception, match=r"no event is called 'sync\.client\.exploded'"):
         told.subscribe(heard.append, "sync.client.exploded")
+
+
+# -- commands ------------------------------------------------------------------------------------------------------------------
+
+SHOP = """
+from contextlib import nullcontext
+from clients import Entity, Page
+from flows import Client, Notify, Sync
+from jobs import Retry
+shop = Client("shop", connect=lambda s: nullcontext(object()), notify=Notify(error=["{url}"], warning=["smoke://signal"]))
+def fetch(connection, entity):
+    raise ValueError("Payl0ad")
+rows = Sync("shop.rows", shop, listing=lambda connection, since: iter([Page([Entity("key-1")])]), fetch=fetch, retry=Retry(0))
+"""
+
+
+def listed(*arguments: str) -> Any:
+    """Return what a command says in JSON."""
+    return json.loads(CliRunner().invoke(program, [*arguments, "--json"]).stdout)
+
+
+@pytest.mark.rows("SC-22", "SC-24")
+def test_a_run_of_the_command_line_tells(project: Any, reader: Reader) -> None:
+    """`syncs run` tells without a server; `syncs notices` shows it; `syncs check` names a recipient that cannot be used."""
+    project.write("syncs/shop.py", SHOP.replace("{url}", reader.url))
+    ran = project.syncs("run", "shop.rows")
+    assert ran.returncode == 1, ran.stderr
+    (post,) = reader.wait(1)
+    assert (post["level"], post["causes"][0]["keys"]) == ("error", ["key-1"])
+    shown = CliRunner().invoke(program, ["notices"])
+    assert "shop.rows: 1 of 1 entities failed" in shown.output
+    assert "sent" in shown.output
+    assert TOKEN not in shown.output
+    (document,) = listed("notices")
+    assert (document["what"], document["deliveries"][0]["via"]) == ("opened", "direct")
+    (open_,) = listed("notices", "--open")
+    assert (open_["client"], open_["sync"], open_["count"]) == ("shop", "shop.rows", 1)
+    assert listed("notices", "--waiting") == []
+    assert "nobody was told" in CliRunner().invoke(program, ["notices", "nobody"]).output
+    checked = project.syncs("check")
+    assert checked.returncode == 1
+    assert "shop: notify.warning: smoke:" in checked.stdout
+
+
+@pytest.mark.rows("E-98")
+def test_maintain_sends_what_waits(project: Any) -> None:
+    """What a channel did not take goes out with `syncs maintain`, by another process, when its time has come."""
+    with reading() as reader:
+        reader.status = 503
+        project.write("syncs/shop.py", SHOP.replace("{url}", reader.url))
+        assert project.syncs("run", "shop.rows").returncode == 1
+        reader.status = 200
+        assert listed("maintain")["notices"] == 0
+        store = JobStore.open(f"sqlite:///{project.folder}/data/syncs.db")
+        try:
+            due(store)
+        finally:
+            store.close()
+        assert json.loads(project.syncs("maintain", "--json").stdout)["notices"] == 1
+        assert listed("maintain")["notices"] == 0
+        assert reader.whats == [("opened", "error")]

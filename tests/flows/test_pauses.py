@@ -23,6 +23,18 @@ def down() -> Exception:
     return DOWN
 
 
+def slowing_down() -> System:
+    """Return a system that answers at once, until it takes 150 ms for each request: much has been claimed ahead by then."""
+    system = System()
+
+    def slow_down() -> None:
+        if len(system.requests) >= 150:
+            system.slow = 0.15
+
+    system.ill = slow_down
+    return system
+
+
 @pytest.mark.rows("SC-16", "SC-20", "T15")
 def test_one_goes_first_and_then_all(store: JobStore) -> None:
     """Trouble pauses; at the end of the pause one request goes first, alone, and when it is answered all others go."""
@@ -179,25 +191,26 @@ def test_other_clients_in_the_same_queue_go_on(store: JobStore) -> None:
 @pytest.mark.rows("E-92", "E-97", "SC-15")
 def test_jobs_in_hand_go_back_when_somebody_pauses(store: JobStore, open_store: Callable[..., JobStore]) -> None:
     """What is being worked ends, what was claimed ahead goes back within a moment, and no attempt is used."""
-    system = System(slow=0.02)
+    system = slowing_down()
     kind = orders(client(system), concurrency=1)
-    queue(store, kind, 200)
+    queue(store, kind, 300)
     other = open_store()
     with working(store, kind):
-        until(lambda: len(system.requests) > 20)
+        until(lambda: system.slow > 0)
+        # By now many are in hand: so fast were those before.
+        until(lambda: states(store).get("processing", 0) > 20)
         other.pause("shop", 3600, cause="person", reason="look first", set_by="anna")
         paused = time.monotonic()
         until(lambda: "processing" not in states(store))
-        time.sleep(0.3)
     late = [one for one in system.requests if one[0] > paused]
     # A look each tenth of a second, and the request that began in between.
-    assert all(one[0] - paused < 0.5 for one in late)
-    assert len(late) <= 12
+    assert len(late) <= 3
+    assert all(one[0] - paused < 0.6 for one in late)
     done = len(system.requests)
-    assert states(store) == {"success": done, "queued": 200 - done}
+    assert states(store) == {"success": done, "queued": 300 - done}
     assert query(store, "SELECT sum(attempts) AS n, max(retries) AS r FROM job") == [{"n": done, "r": 0}]
     messages = query(store, "SELECT DISTINCT message FROM job WHERE state = 'queued' AND claim_no > 0")
-    assert [one["message"] for one in messages] in ([], ["put back by a worker that had not begun it when its client was paused"])
+    assert [one["message"] for one in messages] == ["put back by a worker that had not begun it when its client was paused"]
 
 
 # -- the client's own check ---------------------------------------------------------------------------------------------
@@ -314,10 +327,11 @@ def test_a_slow_probe_keeps_its_right(store: JobStore, open_store: Callable[...,
     assert pauses(store) == [("person", 0, 1, "probe")]
 
 
-def test_a_person_has_the_last_word(store: JobStore) -> None:
+@pytest.mark.parametrize("error", [DOWN, AuthRefusedError("401", status=401), RateLimitedError("429", status=429)], ids=str)
+def test_a_person_has_the_last_word(store: JobStore, error: Exception) -> None:
     """A resume by hand cannot be undone by an answer to a request that had begun before it."""
-    system = System(down, slow=0.5)
-    kind = orders(client(system, after=1), concurrency=4)
+    system = System(lambda: error, slow=0.5)
+    kind = orders(client(system, after=1), concurrency=4, retry=Retry(max_retries=3, delay=60))
     queue(store, kind, 4)
     with working(store, kind, max_jobs=4):
         until(lambda: states(store).get("processing") == 4)
@@ -325,9 +339,9 @@ def test_a_person_has_the_last_word(store: JobStore) -> None:
         store.pause("shop", 60, cause="person", reason="", set_by="anna")
         store.resume("shop", by="anna")
         until(lambda: len(system.requests) == 4)
-        until(lambda: "processing" not in states(store))
     assert [cause for cause, *_ in pauses(store)] == ["person"]
     assert store.standing("shop").pausing is None
+    assert "processing" not in states(store)
 
 
 def test_a_probes_late_answer_changes_nothing(store: JobStore) -> None:
@@ -453,24 +467,26 @@ def test_of_a_window_and_another_pause_the_longer_counts(store: JobStore, second
     assert not system.requests
 
 
-def test_a_window_that_begins_while_jobs_are_in_hand(store: JobStore, tmp_path: Any) -> None:
+def test_a_window_that_begins_while_jobs_are_in_hand(store: JobStore) -> None:
     """When its begin comes, what is not begun goes back, without a claim in between."""
-    system = System(slow=0.05)
-    minute = datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
     if store.db.dialect != "sqlite":
         pytest.skip("needs a clock that can be set")
-    kind = orders(client(system, windows=(Window(f"{minute:%H:%M}", f"{minute + timedelta(minutes=5):%H:%M}"),)), concurrency=1)
-    queue(store, kind, 100)
-    started = time.monotonic()
-    # The minute is full one second after the start.
-    store.db.clock = lambda: minute + timedelta(seconds=time.monotonic() - started - 1)
-    store_ = JobStore(store.db)
-    with working(store_, kind):
-        until(lambda: time.monotonic() - started > 2)
-    late = [one for one in system.requests if one[0] - started > 1]
-    assert 5 < len(system.requests) < 40
-    assert all(one[0] - started < 1.4 for one in late)
-    assert store.pause_history()[0].cause == "window"
+    system = slowing_down()
+    minute = datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
+    window = Window(f"{minute:%H:%M}", f"{minute + timedelta(minutes=5):%H:%M}")
+    kind = orders(client(system, windows=(window,)), concurrency=1)
+    begins = [float("inf")]
+    store.db.clock = lambda: minute + timedelta(seconds=max(-60.0, time.monotonic() - begins[0]))
+    own = JobStore(store.db)
+    queue(own, kind, 300)
+    with working(own, kind):
+        until(lambda: system.slow > 0)
+        until(lambda: states(store).get("processing", 0) > 20)
+        begins[0] = time.monotonic()
+        until(lambda: "processing" not in states(store))
+    assert len([one for one in system.requests if one[0] > begins[0]]) <= 3
+    (found,) = store.pause_history()
+    assert (found.cause, found.until) == ("window", minute + timedelta(minutes=5))
 
 
 def test_an_error_that_is_no_trouble_pauses_nobody(store: JobStore) -> None:

@@ -32,19 +32,18 @@ class _Handler(BaseHTTPRequestHandler):
             return
         body = b'{"error": "invalid_grant"}' if first == "token" else b"{}"
         self.send_response(400 if first == "token" else int(first))
-        if rest:
-            self.send_header(
-                "X-RateLimit-Remaining" if rest[0] == "left" else "Retry-After", "0" if rest[0] == "left" else rest[0]
-            )
         if rest[:1] == ["left"]:
-            self.send_header("X-RateLimit-Limit", "10")
-            self.send_header("X-RateLimit-Reset", rest[1])
+            told = {"X-RateLimit-Remaining": "0", "X-RateLimit-Limit": "10", "X-RateLimit-Reset": rest[1]}
+        else:
+            told = {"Retry-After": rest[0]} if rest else {}
+        for name, value in told.items():
+            self.send_header(name, value)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 
-    do_POST = do_GET
+    do_POST = do_GET  # noqa: N815 - as the base class says
 
     def log_message(self, *_: Any) -> None:
         return None

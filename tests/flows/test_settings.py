@@ -87,6 +87,7 @@ def error_of(settings: type[Any]) -> str:
     return str(caught.value)
 
 
+@pytest.mark.rows("SC-27")
 def test_settings_come_from_variables(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client's settings are read from the environment when they are asked for."""
     monkeypatch.setenv("PETSTORE_TOKEN", SECRET)
@@ -100,6 +101,7 @@ def test_a_missing_secret_names_variable_and_block(project: Project) -> None:
     assert error_of(PetSettings) == expected
 
 
+@pytest.mark.rows("SC-27")
 def test_a_wrong_value_names_variable_and_reason_but_no_value(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is wrong with a value is said without the value."""
     monkeypatch.setenv("PETSTORE_PORT", SECRET)

@@ -54,14 +54,14 @@ class System:
 
 
 @contextmanager
-def _connected(system: System) -> Iterator[System]:
+def connected(system: System) -> Iterator[System]:
     yield system
 
 
 def client(system: System, name: str = "shop", *, check: bool = False, queue: str | None = None, **policy: Any) -> Client:
     """Declare the system as a client; `policy` are the fields of its `PausePolicy`."""
     return Client(
-        name, connect=lambda _: _connected(system), queue=queue, pause=PausePolicy(**policy),
+        name, connect=lambda _: connected(system), queue=queue, pause=PausePolicy(**policy),
         check=system.check if check else None,
     )  # fmt: skip
 

@@ -315,9 +315,9 @@ def _assert_effects(jobs: dict[int, dict[str, Any]], attempts: dict[int, list[di
 
 
 def _assert_ledger(store: JobStore, jobs: dict[int, dict[str, Any]]) -> None:
-    last = {job["key"]: job for _, job in sorted(jobs.items()) if job["state"] == "success"}
-    for key, job in last.items():
-        found = record(store, key)
+    last = {(job["key"], job["type"]): job for _, job in sorted(jobs.items()) if job["state"] == "success"}
+    for (key, sync), job in last.items():
+        found = record(store, key, sync)
         assert found is not None, f"I3: {key} succeeded and has no record"
         assert found["data"] == {"claim_no": job["claim_no"]}, f"I3: the record of {key} is another claim's"
         assert found["deleted_at"] is None

@@ -23,10 +23,12 @@ from jobs.fingerprint import content_hash, encode
 from jobs.job import Content, Done, Job, Lane, Verdict
 from jobs.listing import Busy
 from jobs.page import Item
+from jobs.probe import Probe
 from jobs.worker import this_worker
 
 LANE = Lane("default", "api", "api.things")
 OPTIONS: dict[str, Any] = {}
+NO_PAUSE: dict[str, Any] = {"durations": [60], "reason": "", "set_by": "nursery"}
 
 
 class Fault:
@@ -99,7 +101,14 @@ def work(fault: Fault) -> None:
         fault.pass_by("between")
         # Suspects one at a time, so that a batch's poison shows.
         jobs = store.claim(lanes, 1, worker=me, lease=lease, suspects=True) or store.claim(lanes, batch, worker=me, lease=lease)
+        probe = None if jobs or not OPTIONS.get("probes") else begin_probe(store, lanes, me, lease)
+        if probe is not None:
+            fault.pass_by("probing")
+            jobs = store.claim_probe(probe, lanes, worker=me, lease=lease)
+            fault.pass_by("after_probe_claim")
         if not jobs:
+            if probe is not None:
+                store.end_probe(probe, None, **NO_PAUSE)
             if not any(left.due + left.delayed + left.processing for left in map(store.lane, lanes)):
                 break
             time.sleep(0.02)
@@ -125,7 +134,18 @@ def work(fault: Fault) -> None:
         store.finish(dones)
         hands.drop(jobs)
         fault.pass_by("after_finish")
+        if probe is not None:
+            fault.pass_by("before_probe_end")
+            store.end_probe(probe, True, **NO_PAUSE)
     store.close()
+
+
+def begin_probe(store: JobStore, lanes: list[Lane], me: str, lease: float) -> Probe | None:
+    """Take the right to probe one of the clients whose pause has run out."""
+    for pausing in store.reopening({lane.client for lane in lanes}):
+        if (probe := store.begin_probe(pausing.client, worker=me, lease=lease)) is not None:
+            return probe
+    return None
 
 
 def list_pages(fault: Fault) -> None:

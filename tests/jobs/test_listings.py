@@ -92,6 +92,7 @@ BEGIN IF NEW.pages > OLD.pages THEN RAISE 'power cut'; END IF; RETURN NEW; END $
 CREATE TRIGGER broken BEFORE UPDATE ON listing FOR EACH ROW EXECUTE FUNCTION broken()"""
 
 
+@pytest.mark.rows("E-95")
 def test_a_page_is_one_transaction(store: JobStore, dialect: str) -> None:
     """An error in the page's last statement leaves nothing of the page: no job, no generation, no cursor (law 2)."""
     enqueue(store, [Item("old", "1")])

@@ -121,7 +121,7 @@ def test_news_are_taken_in_once(store: JobStore, open_store: Callable[..., JobSt
             notice = Notice("s", "processing", "error", trouble.now, trouble.now, trouble.now, count=len(news))
             return [notice], [Letter(notice, "opened", "e", "error", "s", "b", {}, [ALICE, BOB, ALICE])]
 
-        return one.notices.fold(LANE.client, news, decide)
+        return one.notices.fold(LANE.client, [found.id for found in news], decide)
 
     with ThreadPoolExecutor(8) as pool:
         told = list(pool.map(look, stores))
@@ -142,7 +142,7 @@ def test_what_fails_while_it_is_stored_is_still_news(store: JobStore) -> None:
         raise RuntimeError("in the middle")
 
     with pytest.raises(RuntimeError, match="in the middle"):
-        store.notices.fold(LANE.client, news, decide)
+        store.notices.fold(LANE.client, [one.id for one in news], decide)
     assert store.notices.news(LANE.client) == news
     assert store.notices.stirred([LANE.client], window=3600, gather=0) == [LANE.client]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from collections import Counter
@@ -10,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kit import ELSEWHERE, LANE, OTHER, begin, content, done, query, row, run_script, take
+from kit import ELSEWHERE, LANE, OTHER, begin, content, done, query, row, run_out, run_script, take
 from sqlalchemy import event
 
 from jobs import Database, Failure, Gone, JobStore, Queue, Rate
+from jobs.duplicate import NewJob
 from jobs.job import Job, Lane
 from jobs.page import Item
 
@@ -255,6 +257,73 @@ def test_rescue(full: JobStore, explained: Plans) -> None:
     plans = explained()
     assert all("job_lease" in plan for _, plan in plans), plans
     assert_by_index(plans)
+
+
+def read_of_jobs(store: JobStore, statements: list[tuple[str, Any]]) -> int:
+    """Do statements and undo them; return how much of the table of jobs they read: SQLite's steps, PostgreSQL's rows."""
+    count = 0
+
+    def step() -> None:
+        nonlocal count
+        count += 1
+
+    with store.db.engine.connect() as connection, connection.begin() as transaction:
+        driver: Any = connection.connection.driver_connection
+        for statement, parameters in statements:
+            if store.db.dialect == "sqlite":
+                driver.set_progress_handler(step, 1)
+                connection.exec_driver_sql(statement, parameters)
+                driver.set_progress_handler(None, 0)
+            else:
+                for (line,) in connection.exec_driver_sql("EXPLAIN (ANALYZE, TIMING OFF) " + statement, parameters):
+                    if (found := re.search(r" on job.*\(actual rows=([\d.]+) loops=(\d+)", line)) is not None:
+                        count += int(float(found[1]) * int(found[2]))
+                    elif (filtered := re.search(r"Rows Removed by .*: (\d+)", line)) is not None:
+                        count += int(filtered[1])
+        transaction.rollback()
+    return count
+
+
+@pytest.mark.rows("M8", "SC-14")
+def test_jobs_of_a_paused_client_are_not_read(full: JobStore) -> None:
+    """Whatever waits: 40,000 jobs of a client that is paused, or waits for its probe, cost the claims of others nothing."""
+    free = Lane("default", "free", "free.things")
+    full.enqueue([NewJob(free, {"n": n}) for n in range(300)])
+    lanes = (LANE, OTHER, SERIAL, free)
+    settle(full)
+    seen: list[tuple[str, Any]] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_rest: Any) -> None:
+        if "job" in statement:
+            seen.append((statement, parameters))
+
+    def cost(work: Callable[[], object]) -> int:
+        seen.clear()
+        event.listen(full.db.engine, "before_cursor_execute", note)
+        work()
+        event.remove(full.db.engine, "before_cursor_execute", note)
+        return read_of_jobs(full, list(seen))
+
+    def claims() -> None:
+        assert take(full, 25, LANE) == take(full, 25, LANE, OTHER, SERIAL) == take(full, 1, suspects=True) == []
+        assert {job.lane for job in take(full, 25, *lanes)} == {free}
+        assert full.is_due(lanes)
+        full.reopening()
+
+    full.pause("api", 3600, cause="asked", reason="", set_by="me")
+    many = cost(claims)
+    run_out(full)
+    reopening = cost(claims)
+    # It does look for the first delayed job of a client that waits for its probe: a step for each priority.
+    assert cost(lambda: full.next_due(lanes)) < 2000
+    run_script(full, "DELETE FROM job WHERE client = 'api'\n----\nDELETE FROM start")
+    if full.db.dialect == "postgresql":
+        with full.db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.exec_driver_sql("VACUUM ANALYZE job")
+    none = cost(claims)
+    assert none > 0
+    print(f"\n{full.db.dialect}: {many} while paused, {reopening} while reopening, {none} without those jobs")
+    assert max(many, reopening) <= 1.1 * none + 50
 
 
 def test_finish(full: JobStore, explained: Plans) -> None:

@@ -30,7 +30,7 @@ SYNCS = '''
 """Syncs of the tests."""
 import os
 from clients import Bearer, HttpClient, Listing, TotalPages
-from flows import Client, Sync
+from flows import Client, JobType, Sync
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings
 
@@ -56,6 +56,7 @@ syncs = [
     Sync("closed.things", closed, listing=listing(), fetch=fetch),
     Sync("broken.things", broken, listing=listing(), fetch=fetch),
 ]
+call = JobType("closed.call", closed, process=lambda job, http: http.get_json("call"))
 '''
 
 

@@ -96,7 +96,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, api_url: str) -> Iterator[Wo
             "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "1",
         }
         up = project.start("up", "--port", str(project.port), "--json")
-        out, err = up.communicate(timeout=180)
+        out, err = up.communicate(timeout=300)
         assert up.returncode == 0, out + err
         try:
             yield World(project, mailbox, hook)

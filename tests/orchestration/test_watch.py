@@ -113,7 +113,7 @@ def test_surplus_is_all_but_the_newest_of_a_kind() -> None:
     assert surplus_of([newest, kept[0], second, *kept[1:], third, run(other, auto=False)]) == [second.id, third.id]
 
 
-def test_an_older_server_lets_its_queue_go_all_the_same(httpserver: HTTPServer, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_older_server_lets_its_queue_go_all_the_same(httpserver: HTTPServer) -> None:
     """Where runs cannot be deleted in bulk they all run; that the queue goes on matters more. Trouble is no such thing."""
     from uuid import uuid4
 
@@ -130,10 +130,11 @@ def test_an_older_server_lets_its_queue_go_all_the_same(httpserver: HTTPServer, 
         }
         for _ in range(3)
     ]  # fmt: skip
+    httpserver.expect_request("/api/csrf-token").respond_with_data("no such thing", status=404)
     httpserver.expect_request("/api/flow_runs/filter").respond_with_json(held)
+    httpserver.expect_oneshot_request("/api/flow_runs/bulk_delete").respond_with_data("no such thing", status=404)
     with hasty_client(httpserver.url_for("/api")) as api:
         assert thin_out(api, uuid4()) == 0
-        assert "cannot delete flow runs in bulk" in caplog.text
         httpserver.expect_request("/api/flow_runs/bulk_delete").respond_with_data("no", status=422)
         with pytest.raises(PrefectHTTPStatusError):
             thin_out(api, uuid4())
