@@ -15,9 +15,9 @@ from flows.connection import Connections
 from flows.crew import Crew
 from flows.declaration import Sync
 from flows.entity import EntityWork
+from flows.gate import Gate
 from flows.gone import GoneGuard, flawed_text, how_to_allow
 from flows.hands import Hands
-from flows.hours import Hours
 from flows.job_work import tell_poisoned
 from flows.lease import LeaseKeeper
 from flows.lister import Ended, Lister
@@ -33,12 +33,9 @@ from flows.told import SILENT, Teller, Told
 from flows.tracker import Progress, SilentTracker, Tracker, Waking
 from jobs import JobsError, LostLease, Queue
 from jobs.errors import DatabaseLost
-from jobs.job import Lane, Verdict
+from jobs.job import Lane
 from jobs.listing import Busy, ListingClaim
-from jobs.outcome import Failure, Success
-from jobs.pause import Standing
 from jobs.poison import Poisoned
-from jobs.probe import Probe
 from jobs.store import JobStore
 from jobs.sweep import SweepResult
 from jobs.worker import this_worker
@@ -48,9 +45,6 @@ BATCHES = 2
 
 POLL = 0.25
 """Seconds between two looks for due jobs while listing goes on; a stored page wakes the wait at once."""
-
-TESTED = 5.0
-"""Seconds that a run waits for another worker that tests the client; if it takes longer, the next run comes (law 6)."""
 
 
 def run(
@@ -103,7 +97,7 @@ def _run(work: "_Run", dry_run: bool) -> RunResult:
     started, sync = time.monotonic(), work.sync
     settings = client_settings(sync.client)
     with Connections(sync.client, settings) as connections, Told(work.store, clients=[sync.client]) as told:
-        work.told = told
+        work.told, work.gate = told, Gate(work.store, sync.client, worker=work.worker, told=told)
         gone = GoneGuard(sync, work.store, allow=work.allow_deletes)
         entity_work = EntityWork(sync, connections.get, Mask(settings), gone, connections.drop, Conditions.of(sync, work.store))
         result = work.preview(entity_work) if dry_run else work.run(entity_work)
@@ -128,14 +122,10 @@ class _Run:
         self.lane = Lane(sync.queue_id, sync.client.id, sync.id)
         self.worker = this_worker()
         self.told: Teller = SILENT
-        #: Under which the next request is answered.
-        self.generation: int | None = None
-        #: The first page of the listing is a probe.
-        self.probe: Probe | None = None
+        self.gate = Gate(store, sync.client, worker=self.worker, told=SILENT)
         self.progress = Progress()
         self.swept = SweepResult(0)
         self.ended: Ended | None = None
-        self.hours = Hours(store, [sync.client], worker=self.worker)
         self.conclusion = Conclusion(sync, store, self.lane, self.progress)
         self.errors: list[BaseException] = []
         self.halt = threading.Event()
@@ -168,27 +158,12 @@ class _Run:
             self.store.release_listing(claim)
 
     def _paused(self, *, dry_run: bool = False) -> RunResult | None:
-        """Return what a run of a paused client comes to; it sends no request.
-
-        Args:
-            dry_run: neither does it while the client waits for its probe, for it can be none.
-        """
-        standing = self._standing()
-        pausing = standing.pausing or (standing.reopening if dry_run else None)
-        if pausing is None:
+        """Return what a run of a paused client comes to; it sends no request."""
+        shut = self.gate.shut(dry_run=dry_run)
+        if shut is None:
             return None
-        return self.conclusion.result(
-            "paused", stopped="paused", until=pausing.until, message=paused_text(pausing.until, pausing.reason)
-        )
-
-    def _standing(self) -> Standing:
-        """Return how the client stands; in a declared window it is paused by whoever comes first."""
-        for pausing in self.hours.hold():
-            if pausing.is_new:
-                self.told.paused(self.sync.client, pausing)
-        standing = self.store.standing(self.sync.client.id)
-        self.generation = standing.generation
-        return standing
+        until, reason = shut
+        return self.conclusion.result("paused", stopped="paused", until=until, message=paused_text(until, reason))
 
     def _work(self, claim: ListingClaim, entity_work: EntityWork) -> None:
         with (
@@ -204,7 +179,7 @@ class _Run:
             lister = Lister(
                 self.sync, self.store, claim, self.lane, entity_work.connect, entity_work.judge, entity_work.judge_page,
                 Waking(self.tracker, self._wake), self.progress, claim.full, self.limit, lambda: self._lists_on(hands),
-                self._marker(claim.mark, claim.next_mark), self._page_came,
+                self._marker(claim.mark, claim.next_mark), lambda: self.gate.page_came(hands.health),
             )  # fmt: skip
             threads = [threading.Thread(target=self._guard, args=(lambda: self._list(lister, prober),), name="syncs-list")]
             threads += [
@@ -287,75 +262,26 @@ class _Run:
     def _lists_on(self, hands: Hands) -> bool:
         """Tell whether to ask for another page; a claim reads pauses by itself, a listing looks for those of other processes."""
         if self._goes_on(hands):
-            standing = self._standing()
-            # Run out is not over: but for the one who tests it, nobody asks the client for anything.
-            pausing = standing.pausing or (None if hands.health.is_probing(self.sync.client.id) else standing.reopening)
-            if pausing is not None:
-                hands.health.paused[self.sync.client.id] = pausing
+            self.gate.lists_on(hands.health)
         return self._goes_on(hands)
 
     def _list(self, lister: Lister, prober: Prober) -> None:
         try:
-            if self._is_tested(prober):
+            if self.gate.opens(prober, self.hands.health, halt=self.halt):
                 self._list_out(lister)
         except LostLease:
             self._on_lost()
         finally:
-            if self.probe is not None:
-                prober.end(self.probe)
+            self.gate.close(prober)
             self.progress.listing_ended = True
             self._wake()
 
     def _list_out(self, lister: Lister) -> None:
-        ended = lister.run()
-        client, health = self.sync.client.id, self.hands.health
-        if self.probe is not None and health.is_probing(client):
-            # It did not come to a page: an answer all the same, unless nobody asked.
-            health.answered(self.probe, None if ended.stopped == "stop" else _verdict_on(ended))
-        elif ended.pause is not None:
-            pausing = health.pause(client, ended.pause, ended.cause, generation=self.generation)
-            if pausing is None:
-                # Somebody has resumed the client while the request was on its way.
-                ended = Ended("error", f"listing: {ended.message}")
-        elif ended.trouble:
-            health.trouble(client, [True], ended.message, generation=self.generation)
+        ended = self.gate.ended(lister.run(), self.hands.health)
         if ended.stopped in ("loop", "limit", "short") or (ended.stopped == "error" and not ended.trouble):
             # Nothing to resume: the next run looks at the whole listing again.
             self.store.abandon_listing(lister.claim)
         self.ended = self.ended or ended
-
-    # -- a client whose pause has run out --------------------------------------------------------------------------------------
-
-    def _is_tested(self, prober: Prober) -> bool:
-        """Tell whether to list; of a client whose pause has run out, make or await the one try that goes first.
-
-        That is the client's `check`, else one due job of the sync, else the first page of the listing.
-        """
-        client, health, until = self.sync.client.id, self.hands.health, time.monotonic() + TESTED
-        while not self.halt.is_set():
-            standing = self._standing()
-            pausing = standing.pausing or (standing.reopening if time.monotonic() >= until else None)
-            if pausing is not None:
-                health.paused[client] = pausing
-            if pausing is not None or standing.reopening is None:
-                return pausing is None
-            probe = prober.begin(client)
-            if probe is None:
-                self.halt.wait(POLL)
-            elif prober.tries(probe, silent=False) is not None:
-                # Its answer shows in how the client stands.
-                until = 0.0
-            else:
-                self.probe = probe
-                return True
-        return False
-
-    def _page_came(self) -> None:
-        """Take note of a page: if it was the probe, the client is open from now on."""
-        health, client = self.hands.health, self.sync.client.id
-        if self.probe is not None and health.is_probing(client):
-            health.answered(self.probe, Verdict(Success()))
-            self.generation = self.store.standing(client).generation
 
     def _batches(self, hands: Hands) -> None:
         claimer = self.claimer
@@ -408,10 +334,3 @@ class _Run:
             state = "partial"
         message = "; ".join(filter(None, (looking.refused, ended.message)))
         return replace(self.conclusion.result(state, stopped=ended.stopped, message=message), **looking.found)
-
-
-def _verdict_on(ended: Ended) -> Verdict:
-    """Return what the end of a listing says of the client."""
-    if ended.pause is not None:
-        return Verdict(ended.pause, cause=ended.cause)
-    return Verdict(Failure(ended.message), trouble=True) if ended.trouble else Verdict(Success())

@@ -62,6 +62,16 @@ class Hours:
                 found.append(pausing)
         return found
 
+    def window(self, client: Client) -> datetime | None:
+        """Return the end of the window in which a client is, unless a person has resumed it there; writes nothing."""
+        now = self._now()
+        end = window_at(client.pause.windows, now)
+        return None if end is None or self._is_resumed(client, now) else end
+
+    def reason(self, client: Client) -> str:
+        """Return what a pause says that comes of the present window."""
+        return f"declared window {windows_text(client.pause.windows, self._now())}"
+
     def _pause(self, client: Client, now: datetime, end: datetime) -> Pausing | None:
         standing = self._store.standing(client.id)
         pausing = standing.pausing
@@ -71,9 +81,8 @@ class Hours:
             return None
         # Of several processes that come here at once the first one changes the generation.
         return self._store.pause(
-            client.id, end, cause="window", reason=f"declared window {windows_text(client.pause.windows, now)}",
-            set_by=self._worker, generation=standing.generation,
-        )  # fmt: skip
+            client.id, end, cause="window", reason=self.reason(client), set_by=self._worker, generation=standing.generation
+        )
 
     def _is_resumed(self, client: Client, now: datetime) -> bool:
         windows = client.pause.windows

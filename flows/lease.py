@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Self
@@ -15,6 +16,9 @@ from jobs.probe import Probe
 from jobs.store import JobStore
 
 log = logging.getLogger("syncs.lease")
+
+LONGEST_PROBE = 600.0
+"""Seconds that a probe is kept: one that hangs for longer must not keep its client shut, another one may try."""
 
 
 class LeaseKeeper:
@@ -35,7 +39,8 @@ class LeaseKeeper:
         self._listing = listing
         self._on_lost = on_lost
         self._held: dict[int, int] = {}
-        self._probes: set[Probe] = set()
+        #: With the end of each, by `time.monotonic`.
+        self._probes: dict[Probe, float] = {}
         self._lost: set[tuple[int, int]] = set()
         self._lock = threading.Lock()
         self._end = threading.Event()
@@ -66,12 +71,12 @@ class LeaseKeeper:
     def hold_probe(self, probe: Probe) -> None:
         """Keep the right to probe a client from now on."""
         with self._lock:
-            self._probes.add(probe)
+            self._probes[probe] = time.monotonic() + LONGEST_PROBE
 
     def drop_probe(self, probe: Probe) -> None:
         """Let it be: the probe is over."""
         with self._lock:
-            self._probes.discard(probe)
+            self._probes.pop(probe, None)
 
     def is_lost(self, job: Job) -> bool:
         """Tell whether another worker has this job by now; its work is then not worth starting."""
@@ -87,7 +92,7 @@ class LeaseKeeper:
 
     def _renew(self) -> None:
         with self._lock:
-            claims, probes = list(self._held.items()), list(self._probes)
+            claims, probes = list(self._held.items()), list(self._probes.items())
         kept = self._store.renew(claims, lease=self._lease)
         with self._lock:
             for job_id, claim_no in claims:
@@ -95,9 +100,8 @@ class LeaseKeeper:
                 if job_id not in kept and self._held.get(job_id) == claim_no:
                     self._lost.add((job_id, claim_no))
                     del self._held[job_id]
-        for probe in probes:
-            if not self._store.renew_probe(probe, lease=self._lease):
-                # What it says will change nothing.
+        for probe, end in probes:
+            if time.monotonic() >= end or not self._store.renew_probe(probe, lease=self._lease):
                 self.drop_probe(probe)
         if self._listing is not None and not self._store.renew_listing(self._listing, lease=self._lease):
             self._listing = None

@@ -44,7 +44,7 @@ class PausePolicy:
         for status, seconds in self.enforced.items():
             if seconds is not None and not _is_duration(seconds):
                 raise DeclarationError(
-                    f"PausePolicy(enforced=…) must be positive seconds, or None for a person's resume, got {seconds!r} for {status}"
+                    f"PausePolicy(enforced=…) must be positive seconds, or None (a person resumes), got {seconds!r} for {status}"
                 )
         if not isinstance(self.windows, tuple | list) or not all(isinstance(one, Window) for one in self.windows):
             raise DeclarationError(f"PausePolicy(windows=…) must be a tuple of Window(…), got {self.windows!r}")

@@ -15,6 +15,7 @@ from flows.claimer import Claimer
 from flows.crew import Crew
 from flows.duty import Duty
 from flows.hands import Hands
+from flows.lease import LONGEST_PROBE
 from flows.patience import Outage, Patience
 from flows.prober import Prober
 from jobs.job import Job, Lane
@@ -199,7 +200,7 @@ class Shift:
             with self._lock:
                 if self._tests.get(pausing.client, 0.0) > time.monotonic():
                     continue
-                self._tests[pausing.client] = float("inf")
+                self._tests[pausing.client] = time.monotonic() + LONGEST_PROBE
                 self._batches += 1
                 self._claimed += 1
             began = True

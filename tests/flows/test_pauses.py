@@ -10,10 +10,10 @@ import pytest
 from ward import System, client, drain, orders, pauses, query, queue, registry, run_out, seconds_of, states, until, working
 
 from clients import AuthRefusedError, RateLimitedError, RejectedError, ServerError, TransientError, UnknownOutcomeError
-from flows import Window, process
+from flows import Window, lease, process
 from flows.health import SPARED
 from flows.work import work
-from jobs import Failure, JobStore, Retry, Snooze
+from jobs import Failure, JobStore, Queue, Retry, Snooze
 
 DOWN = ServerError("503 Service Unavailable", method="GET", url="https://shop.example/", status=503)
 
@@ -303,8 +303,6 @@ def test_a_prober_that_dies_loses_its_right(store: JobStore) -> None:
 
 def test_a_slow_probe_keeps_its_right(store: JobStore, open_store: Callable[..., JobStore]) -> None:
     """A probe that takes longer than its lease is the only one all the same: whoever lives renews it."""
-    from jobs import Queue
-
     system = System(slow=1.5)
     kind = orders(client(system))
     declared = registry(kind)
@@ -325,6 +323,44 @@ def test_a_slow_probe_keeps_its_right(store: JobStore, open_store: Callable[...,
     first, *others = sorted(system.requests)
     assert all(one[0] >= first[1] for one in others)
     assert pauses(store) == [("person", 0, 1, "probe")]
+
+
+def test_a_probe_that_hangs_does_not_keep_the_client_shut(
+    store: JobStore, open_store: Callable[..., JobStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its worker lives, but renews the right only for so long; then another one tries, and the late answer changes nothing."""
+    monkeypatch.setattr(lease, "LONGEST_PROBE", 0.3)
+    halt = threading.Event()
+    system = System()
+    hanging = iter([True])
+
+    def process_(job: Any, found: System) -> None:
+        if next(hanging, False):
+            halt.wait(20)
+            raise DOWN
+        found.ask(job.payload)
+
+    kind = orders(client(system, after=1), process=process_)
+    declared = registry(kind)
+    declared.queues["shop"] = Queue("shop", lease=0.6)
+    queue(store, kind, 6)
+    store.pause("shop", 60, cause="person", reason="", set_by="anna")
+    run_out(store)
+    stop = threading.Event()
+    threads = [threading.Thread(target=work, args=(one, declared), kwargs={"stop": stop}) for one in (store, open_store())]
+    for thread in threads:
+        thread.start()
+    try:
+        until(lambda: len(system.requests) == 5)
+        assert pauses(store) == [("person", 0, 2, "probe")]
+        halt.set()
+        until(lambda: states(store) == {"success": 6})
+    finally:
+        halt.set()
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert len(pauses(store)) == 1
 
 
 @pytest.mark.parametrize("error", [DOWN, AuthRefusedError("401", status=401), RateLimitedError("429", status=429)], ids=str)

@@ -17,8 +17,7 @@ from typing import Any
 
 import pytest
 
-E2E = Path(__file__).parents[1] / "e2e"
-sys.path.insert(0, str(E2E))
+sys.path.insert(0, str(Path(__file__).parents[1] / "e2e"))
 
 from remote import CLIENT, LANE, Fault, Remote, query, serving, states
 from ward import pauses, until
@@ -27,6 +26,7 @@ from jobs import JobStore
 from jobs.listing import ListingClaim
 from jobs.page import Item
 
+E2E = Path(__file__).parents[1] / "e2e"
 WORKERS = f"""
 import json, sys, threading
 sys.path.insert(0, {str(E2E)!r})

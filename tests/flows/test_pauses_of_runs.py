@@ -12,11 +12,11 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "e2e"))
 
-from remote import CLIENT, LANE, Fault, Remote, declare, live, query, serving
+from remote import CLIENT, LANE, Fault, Remote, change, declare, live, query, serving
 from ward import pauses, run_out, until
 
 from clients import Cursor, Listing
-from flows import PausePolicy, Window, engine
+from flows import PausePolicy, Window, engine, gate
 from flows.result import RunResult
 from jobs import JobStore
 from jobs.listing import ListingClaim
@@ -178,7 +178,7 @@ def test_a_run_does_not_wait_long_for_the_probe_of_another(
     store: JobStore, remote: Remote, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If it takes longer, the run says that the client is being tested, and ends."""
-    monkeypatch.setattr(engine, "TESTED", 0.3)
+    monkeypatch.setattr(gate, "TESTED", 0.3)
     pause(store)
     run_out(store)
     assert store.begin_probe(CLIENT, worker="elsewhere:1:1:1", lease=60) is not None
@@ -218,6 +218,13 @@ def test_runs_hold_to_declared_windows(store: JobStore, remote: Remote) -> None:
     result = run(store, remote, pause=PausePolicy(windows=(window,)))
     assert (result.state, result.exit_code, remote.requests) == ("paused", 0, 0)
     assert f"declared window {window}" in result.message
+    # A dry run says the same, and writes nothing.
+    store.resume(CLIENT, by="anna")
+    assert len(pauses(store)) == 1
+    change(store, "DELETE FROM pause")
+    dry = run(store, remote, pause=PausePolicy(windows=(window,)), options={"dry_run": True})
+    assert (dry.state, dry.message, remote.requests, pauses(store)) == ("paused", result.message, 0, [])
+    run(store, remote, pause=PausePolicy(windows=(window,)))
     assert result.paused_until == now + timedelta(minutes=5)
     run_out(store)
     assert run(store, remote).state == "success"

@@ -55,6 +55,7 @@ class System:
 
 @contextmanager
 def connected(system: System) -> Iterator[System]:
+    """Connect to it."""
     yield system
 
 
