@@ -85,7 +85,8 @@ def problems(clients: Iterable[Client], settings: Settings | None = None) -> lis
     found: dict[str, None] = {}
     for client in clients:
         for level in LEVELS:
-            name = f"SYNCS_{f'notify_{level}'.upper()}" if getattr(client.notify, level) is None else f"{client.id}: notify.{level}"
+            own = getattr(client.notify, level) is not None
+            name = f"{client.id}: notify.{level}" if own else f"SYNCS_{f'notify_{level}'.upper()}"
             for recipient in recipients.of(client, level):
                 if (reason := check(recipient)) is not None:
                     found[f"{name}: {reason}"] = None

@@ -19,15 +19,15 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from flows.errand import Errand
-from flows.errors import FlowsError, UsageError
+from flows.errors import FlowsError
+from flows.tidings import EVENTS, FAILED, PARTIAL, PAUSED, RECOVERED, RESUMED, Tidings, is_heard, subscribe, tell
 from flows.verdict import attempt, place
 from jobs.errors import JobsError
 from jobs.job import Verdict
@@ -42,13 +42,14 @@ if TYPE_CHECKING:
     from jobs.pause import Pausing
     from jobs.store import JobStore
 
+__all__ = [
+    "EVENTS", "FAILED", "PARTIAL", "PAUSED", "RECOVERED", "RESUMED", "SILENT", "Silent", "Teller", "Tidings", "Told", "carrier",
+    "route", "subscribe",
+]  # fmt: skip
+
 log = logging.getLogger("syncs.notices")
 
 T = TypeVar("T")
-
-PAUSED, RESUMED = "sync.client.paused", "sync.client.resumed"
-FAILED, PARTIAL, RECOVERED = "sync.run.failed", "sync.run.partial", "sync.run.recovered"
-EVENTS = (PAUSED, RESUMED, FAILED, PARTIAL, RECOVERED)
 
 GATHER = 5.0
 """Seconds that failures of jobs wait for company, so that many of them are one message."""
@@ -59,54 +60,8 @@ AGAIN = 10.0
 PATIENCE = 12.0
 """Seconds that the end of a process or a run waits for what is being sent: a little longer than one sending may take."""
 
-
-@dataclass(frozen=True, slots=True)
-class Tidings:
-    """What subscribers hear.
-
-    Args:
-        event: one of `EVENTS`.
-        client: whose trouble it is.
-        sync: the id of the sync or job type it is about; empty where it is about the whole client.
-        payload: JSON values without secrets; of a pause or resume `client, cause, level, reason, by, until, seconds`.
-        store: where it is written.
-    """
-
-    event: str
-    client: Client
-    sync: str = ""
-    payload: Mapping[str, Any] = field(default_factory=dict)
-    store: JobStore | None = None
-
-
 _lock = threading.Lock()
-_subscribed: tuple[tuple[Callable[[Tidings], object], tuple[str, ...]], ...] = ()
 _carriers: tuple[Carrier, ...] = ()
-
-
-def subscribe(handler: Callable[[Tidings], object], *events: str) -> Callable[[], None]:
-    """Call `handler` for these events, or all; in a thread of the `Told` that was told. One that raises is logged.
-
-    Returns:
-        A function that ends it.
-
-    Raises:
-        UsageError: there is no such event.
-    """
-    global _subscribed  # noqa: PLW0603 - subscriptions are the process's
-    for event in events:
-        if event not in EVENTS:
-            raise UsageError(f"no event is called {event!r}; there are {', '.join(EVENTS)}")
-    entry = (handler, events or EVENTS)
-    with _lock:
-        _subscribed = (*_subscribed, entry)
-
-    def end() -> None:
-        global _subscribed  # noqa: PLW0603
-        with _lock:
-            _subscribed = tuple(one for one in _subscribed if one is not entry)
-
-    return end
 
 
 def route(carrier: Carrier) -> Callable[[], None]:
@@ -251,7 +206,7 @@ class Told:
     # -- in threads of their own -----------------------------------------------------------------------------------------------
 
     def _say(self, tidings: Tidings) -> None:
-        if _subscribed:
+        if is_heard(tidings.event):
             self._tidings.append(tidings)
             self._telling.ask()
 
@@ -261,9 +216,7 @@ class Told:
             tidings = self._tidings.popleft()
             if tidings.event == RESUMED:
                 tidings = self._with_history(tidings)
-            for handler, events in _subscribed:
-                if tidings.event in events:
-                    _call(handler, tidings)
+            tell(tidings)
 
     def _with_history(self, tidings: Tidings) -> Tidings:
         """Say of a resume what was resumed."""
@@ -339,12 +292,3 @@ class Told:
         if text != self._complained:
             self._complained = text
             log.warning("a notice %s: %s", what, text)
-
-
-def _call(handler: Callable[[Tidings], object], tidings: Tidings) -> None:
-    def complain(error: Exception) -> Verdict:
-        name = getattr(handler, "__qualname__", None) or repr(handler)
-        log.error("subscriber %s raised at %s of %s\n%s", name, tidings.event, tidings.client.id, place(error))
-        return Verdict(Failure(type(error).__name__))
-
-    attempt(lambda: handler(tidings), complain)

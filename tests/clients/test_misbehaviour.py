@@ -121,8 +121,8 @@ def test_a_charset_that_is_none(charset: str, serve: Serve) -> None:
 
 
 def test_a_charset_does_not_cost_the_square() -> None:
-    """Decoding 60 kB as `punycode` took as long as 60 MB of anything else."""
-    body = b'["' + b"a" * 20_000 + b"-" + b"b9a" * 12_000
+    """Decoding as `punycode` took 2 s for 300 kB, four times as long for twice as much."""
+    body = b'["' + b"a" * 100_000 + b"-" + b"b9a" * 60_000
     began = time.process_time()
     for _ in range(10):
         decode_json(body, content_type="; charset=latin-1")
@@ -173,17 +173,16 @@ def test_a_body_of_too_many_values(serve: Serve) -> None:
 def test_a_slow_reader_has_an_end() -> None:
     """A server that takes a big request a little at a time is given up after the total time, though each bit goes in time."""
     listener = socket.socket()
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     listener.bind(("127.0.0.1", 0))
     listener.listen()
     read = [0]
+    over = threading.Event()
 
     def sip() -> None:
         connection, _ = listener.accept()
         with connection:
-            while data := connection.recv(200_000):
+            while not over.wait(0.05) and (data := connection.recv(200_000)):
                 read[0] += len(data)
-                time.sleep(0.05)
 
     thread = threading.Thread(target=sip)
     thread.start()
@@ -194,6 +193,7 @@ def test_a_slow_reader_has_an_end() -> None:
             http.request("POST", "a", content=b"x" * size)
 
         assert time.monotonic() - began < 4
+    over.set()
     thread.join()
     listener.close()
 
@@ -319,7 +319,7 @@ def test_graphql_errors_beside_rows(serve: Serve) -> None:
     ],
 )
 def test_as_many_rows_as_were_asked_for(params: Any, rows: int, doubt: bool, serve: Serve) -> None:
-    """A page as full as it was asked to be, and no paginator: nobody can tell whether that is all. A round number is only told."""
+    """A page as full as it was asked to be, and no paginator: nobody can tell whether that is all. A round one is only told."""
     server = serve(lambda seen: (200, {}, [{"id": n} for n in range(rows)]))
     with HttpClient(server.url) as http:
         (page,) = Listing("pets", SinglePage(), params=params)(http)
@@ -367,7 +367,7 @@ def test_a_message_in_place_of_rows(paginator: Any, bodies: Any, ended: str, ser
             with pytest.raises(ShortError, match="in its place: maybe an error with a good status"):
                 list(pages)
         else:
-            assert any(page.doubt for page in pages) is (ended == "doubt")
+            assert [bool(page.doubt) for page in pages][-1] is (ended == "doubt")
 
     assert pages.stopped == ended.replace("doubt", "end")
 
@@ -396,7 +396,7 @@ def test_a_last_page_by_number_after_a_message(serve: Serve) -> None:
 
     def respond(seen: Any) -> Any:
         page = int(seen.query["page"])
-        return 200, {}, {"message": "oops", "n": 3} if page == 2 else {"data": [{"id": page}], "n": 3}
+        return 200, {}, {"message": "oops", "n": 3} if page == 2 else {"data": [{"id": page}] if page < 4 else [], "n": 3}
 
     server = serve(respond)
     with HttpClient(server.url) as http, pytest.raises(ShortError, match="'message'"):
@@ -418,12 +418,9 @@ def test_a_page_that_is_known_shows_nothing_new() -> None:
 
 def test_how_far_the_clocks_differ(serve: Serve) -> None:
     """The first page says by how much the remote clock is ahead, never too much; the others say nothing of it."""
-    server = serve(numbered := lambda seen: (200, {}, {"data": [{"id": 1}] if seen.query["page"] == "1" else []}))
+    server = serve(lambda seen: (200, {}, {"data": [{"id": 1}] if seen.query["page"] == "1" else []}))
     with HttpClient(server.url) as http:
         first, *others = Listing("pets", PageNumber(), items="data")(http)
-
-    # http.server sends a Date; two of them here would be a header that cannot be read.
-    assert numbered
 
     assert first.skew is not None
 

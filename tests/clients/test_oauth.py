@@ -27,6 +27,7 @@ from clients import (
     TimedOutError,
     Token,
 )
+from clients.tokens import TokenLostError
 
 Serve = Callable[..., Any]
 
@@ -247,8 +248,8 @@ def test_401_for_ever_is_one_renewal(issuer: Issuer) -> None:
         (401, {}, {"error": "invalid_client"}, AuthRefusedError),
         (403, {}, b"<html>s3cret", AuthRefusedError),
         (404, {}, {}, AuthRefusedError),
-        (200, {}, {"token": "s3cret"}, AuthRefusedError),
-        (200, {}, b"<html>s3cret", AuthRefusedError),
+        (200, {}, {"token": "s3cret"}, TokenLostError),
+        (200, {}, b"<html>s3cret", TokenLostError),
         (500, {}, {}, ServerError),
         (502, {}, {}, ServerError),
         (429, {"Retry-After": "9"}, {}, RateLimitedError),

@@ -169,7 +169,6 @@ def test_a_total_in_a_header(serve: Serve) -> None:
     [
         (100, {}, None, "exactly 100 rows"),
         (37, {}, {"limit": 37}, "exactly 37 rows"),
-        (37, {"next": "/2"}, None, "names a next page"),
         (37, {}, None, ""),
         (1, {}, {"version": 1}, ""),
     ],
@@ -183,6 +182,24 @@ def test_a_full_page_and_no_paginator(rows: int, more: Any, params: Any, warned:
     assert (warned in "".join(page.warnings)) == bool(warned or not page.warnings)
 
     assert bool(page.warnings) == bool(warned)
+
+
+@pytest.mark.parametrize(
+    ("headers", "more"),
+    [({}, {"next": "/2"}), ({}, {"links": {"next": "/2"}}), ({}, {"has_more": True}), ({"Link": '</2>; rel="next"'}, {})],
+)
+def test_a_next_page_and_no_paginator(headers: Any, more: Any, serve: Serve) -> None:
+    """A listing without a paginator whose answer names a next page is not complete, and says so."""
+    server = serve(lambda seen: (200, headers, {"data": [{"id": 1}], **more}))
+    with HttpClient(server.url) as http:
+        pages = Listing("pets", SinglePage(), items="data")(http)
+        page = next(pages)
+        with pytest.raises(ShortError, match="names a next page, but the listing has no paginator"):
+            next(pages)
+
+    assert "names a next page" in page.warnings[0]
+
+    assert pages.stopped == "short"
 
 
 def test_an_offset_is_refused_behind_the_end(serve: Serve) -> None:

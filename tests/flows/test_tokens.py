@@ -257,6 +257,18 @@ def test_an_answer_that_is_lost_is_not_asked_for_again(issuer: Issuer, here: Job
     assert issuer.spent == ["refr3sh-0"] * 2
 
 
+def test_an_answer_without_a_token_is_not_asked_for_again(issuer: Issuer, here: JobStore) -> None:
+    """An answer that breaks off, or has no token, came after the refresh token was taken: a second use could end the sign-in."""
+    issued = issuer.token
+    issuer.token_server.respond = lambda seen: Reply(b'{"access_token": "abc", "ref') if issued(seen).status == 200 else Reply({})
+    with pytest.raises(AuthRefusedError, match="no access_token"):
+        ask(issuer, auth_of(issuer))
+    issuer.token_server.respond = issued
+    with pytest.raises(AuthRefusedError, match="the answer was lost"):
+        ask(issuer, auth_of(issuer))
+    assert (issuer.spent, issuer.reused) == (["refr3sh-0"], 0)
+
+
 def test_refresh_tokens_that_stay_are_sent_again(issuer: Issuer, here: JobStore) -> None:
     """Where a renewal brought the same refresh token back, a lost answer is no doubt: the next one renews."""
     issuer.rotates = False
