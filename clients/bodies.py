@@ -105,14 +105,14 @@ def _window(data: bytes, coding: str) -> int:
 
 
 def is_heavy(content: bytes, *, limit: int) -> bool:
-    """Tell whether JSON holds more values than `limit` bytes of it may: one in eight bytes.
+    """Tell whether JSON holds more objects and lists than `limit` bytes of it may: one in sixteen bytes.
 
     64 MiB of `[],[],…`, which gzip sends as 64 kB, became 2 GB of Python objects, and kept all threads waiting for half a minute.
-    Commas in texts count, too; no text has that many.
+    Brackets in texts count, too; no text has that many.
     """
-    most = max(limit // 8, 1 << 20)
-    # No value takes less than two bytes, comma included.
-    return len(content) > 2 * most and sum(map(content.count, (b",", b"[", b"{"))) > most
+    most = max(limit // 16, 1 << 20)
+    # None takes less than two bytes.
+    return len(content) > 2 * most and content.count(b"[") + content.count(b"{") > most
 
 
 def decode_json(content: bytes, *, content_type: str) -> tuple[Any, int | None]:

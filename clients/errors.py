@@ -21,7 +21,8 @@
         └── IncompleteError        the listing ended before its end; `stopped` says why, and nothing may be deleted by it
             ├── LoopError          `loop`: the pages go round in circles
             ├── LimitError         `limit`: `max_pages` or `max_seconds` is used up
-            └── ShortError         `short`: fewer entities than announced, or rows moved while they were listed
+            └── ShortError         `short`: fewer entities than announced, rows moved while they were listed, a next page is named
+                                   and there is no paginator, or a page has a message in place of its rows
 
 No message, attribute or repr holds a query string, a user, a password, a header or a part of a body: any may be secret. The one
 exception is what a SOAP fault says to people: one short line, without our credentials.

@@ -44,7 +44,7 @@ class HttpClient(Session):
             bytes.
         verify: check certificates: True, False, an SSLContext, or the path of a CA bundle.
         transport: sends the requests instead of httpx's own; for tests.
-        max_bytes: size of an unpacked body that is still read; of JSON it may have a value in each eight bytes of that.
+        max_bytes: size of an unpacked body that is still read; of JSON it may have a list or object in each 16 bytes of that.
         total_timeout: seconds for a whole exchange, however much trickles in meanwhile; default: ten times `timeout`.
         accept: looks at the decoded JSON of each good answer, for APIs that report errors with status 200; it returns None,
             an exception to raise, or what is wrong, which becomes an `UnreadableError`.
@@ -191,7 +191,7 @@ class HttpClient(Session):
         if answer.status in (204, 205):
             return None
         if is_heavy(answer.content, limit=self._max_bytes):
-            text = "the body has more values than the client accepts (one in eight bytes of max_bytes)"
+            text = "the body has more lists and objects than the client accepts (one in 16 bytes of max_bytes)"
             raise TooLargeError(text, method=method, url=url, status=answer.status)
         content_type = answer.header(b"content-type")
         value, position = decode_json(answer.content, content_type=content_type)

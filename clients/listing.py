@@ -17,6 +17,7 @@ from clients.page import Entity, PageAnswer, PageRequest, Paginator
 from clients.paginators import RelayCursor, SinglePage
 from clients.paging import Paging
 from clients.paths import Lookup, compile_path
+from clients.proof import key_digest
 
 
 class Lister(Protocol):
@@ -96,6 +97,7 @@ class Listing:
                 counts.
 
         Raises (while iterating):
+            ValueError: the cursor is not one of this listing, as it is declared now; raised at once.
             PageError: a page does not have the declared shape.
             IncompleteError: the listing goes round in circles, passed a limit or is short; all its pages were yielded.
             ClientError: the request failed.
@@ -103,6 +105,12 @@ class Listing:
         return Paging(self, conn, cursor=cursor, since=since)
 
     # What a page means; for `paging`.
+
+    @property
+    def identity(self) -> str:
+        """What stands for the rows that it shows, and their order: a cursor is only good for the listing that gave it."""
+        told = (self.path, self.method, self.params, self.json, self.items, self.key, self.paginator)
+        return key_digest(repr(told))
 
     def send(self, conn: Lister, request: PageRequest, since: Mapping[str, str]) -> PageAnswer:
         """Send the request of one page."""

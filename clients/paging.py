@@ -53,6 +53,7 @@ class Paging(Iterator[Page]):
     def __init__(self, listing: Listing, conn: Lister, *, cursor: Any, since: Mapping[str, str] | None) -> None:
         self._listing = listing
         self._conn = conn
+        self._of = listing.identity
         self._counting = bool(getattr(listing.paginator, "counting", False))
         self._numbered = bool(getattr(listing.paginator, "numbered", False))
         self._overlaps = bool(getattr(listing.paginator, "overlaps", False))
@@ -65,6 +66,9 @@ class Paging(Iterator[Page]):
             self.proof, self.passes = Proof(), 0
         else:
             self._request, self._since = PageRequest.from_json(cursor), _part(cursor, "since")
+            if cursor.get("of", self._of) != self._of:
+                # Half of the rows by one declaration and half by another are not the rows of either.
+                raise ValueError("the declaration of the listing was changed since its cursor was stored")
             self._anchor = _part(cursor, "anchor") or None
             self.proof, self.passes = Proof(**_part(cursor, "proof")), int(bool(cursor.get("again")))
         self._resumed = cursor is not None
@@ -199,6 +203,7 @@ class Paging(Iterator[Page]):
     def _stored(self, following: PageRequest, *, request: PageRequest | None = None, read: Read | None = None) -> dict[str, Any]:
         """Return the cursor behind `read`."""
         stored = following.to_json()
+        stored["of"] = self._of
         if self._since:
             stored["since"] = self._since
         if self.proof.total is not None:

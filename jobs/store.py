@@ -234,9 +234,7 @@ class JobStore:
         allow: bool = False, how: str = "--allow-deletes", doubt: str = "",
     ) -> SweepResult:  # fmt: skip
         """Mark as deleted what a complete listing no longer has, see `Sweeps.sweep`."""
-        return self._sweeps.sweep(
-            claim, lane, max_share=max_share, delete=delete, gone=gone, allow=allow, how=how, doubt=doubt
-        )
+        return self._sweeps.sweep(claim, lane, max_share=max_share, delete=delete, gone=gone, allow=allow, how=how, doubt=doubt)
 
     def live(self, sync: str) -> int:
         """Count the records of a sync that are not deleted."""

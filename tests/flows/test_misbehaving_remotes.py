@@ -200,6 +200,24 @@ def test_a_cursor_that_is_refused_is_not_asked_for_ever(remote: Remote, status: 
     assert remote.live() == {"1", "2"}
 
 
+def test_a_listing_that_was_changed_starts_over(remote: Remote) -> None:
+    """A listing that was interrupted, and declared with another filter since, is not half of this and half of that."""
+    broken = True
+
+    def respond(seen: Seen) -> Reply:
+        page, kind = int(seen.query["page"]), seen.query.get("kind", "")
+        if broken and page == 3:
+            return Reply({}, 500)
+        return rows(*(f"{kind}{page}-{n}" for n in range(2) if page < 5))
+
+    remote.respond = respond
+    assert remote.run(Listing("things", PageNumber(), items="data", recheck=0)).stopped == "error"
+    broken = False
+    result = remote.run(Listing("things", PageNumber(), items="data", recheck=0, params={"kind": "b"}), delete_missing=True)
+    assert (result.state, result.listed, result.deleted) == ("success", 8, 0)
+    assert {f"b{page}-{n}" for page in range(1, 5) for n in range(2)} < remote.live()
+
+
 def test_a_sign_in_that_is_refused_pauses(remote: Remote) -> None:
     """Where the first page is refused, too, it is the sign-in, and the client is paused."""
     remote.respond = lambda seen: rows(1, next="/things?x=1") if "x" not in seen.query else Reply({}, 500)

@@ -118,9 +118,9 @@ def test_eight_workers_keep_the_window_that_an_api_asks_for(store: JobStore, dat
     refused = [at for at, status in api.arrivals if status == 429]
     # Eight threads, each of which may have been on its way.
     assert 1 <= len(refused) <= 8
-    assert max(refused) - min(refused) < 0.5
+    assert max(refused) - min(refused) < 1.5
     probe, *others = [at for at, _ in api.arrivals if at > max(refused)]
-    assert api.ends <= probe < api.ends + 2.5
+    assert api.ends <= probe < api.ends + 5
     assert min(others) - probe >= 0.1
     assert len(api.arrivals) == 120 + len(refused)
     assert pauses(store) == [("asked", 0, 1, "probe")]
@@ -155,7 +155,7 @@ def test_a_pause_outlives_everybody(store: JobStore, database_url: str) -> None:
     moments = [_moment(one["started_at"]) for one in query(store, "SELECT started_at FROM attempt")]
     assert not [at for at in moments if pausing.started_at < at < pausing.until]
     first_one = min(at for at in moments if at >= pausing.until)
-    assert (first_one - pausing.until).total_seconds() < 2.5
+    assert (first_one - pausing.until).total_seconds() < 5
     assert pauses(store) == [("level", 1, 1, "probe")]
 
 

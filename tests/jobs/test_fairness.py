@@ -107,8 +107,8 @@ def test_what_is_due_earlier_goes_first(store: JobStore) -> None:
 @pytest.mark.rows("AQ-28")
 def test_delays_of_less_than_a_second(store: JobStore) -> None:
     """A job that is due in three tenths of a second is not claimed before, and is then."""
-    store.enqueue([NewJob(LANE, None, delay=0.3)])
     began = time.monotonic()
+    store.enqueue([NewJob(LANE, None, delay=0.3)])
     while not (jobs := take(store)):
         assert time.monotonic() - began < 10
         time.sleep(0.01)
