@@ -3,6 +3,7 @@
 Rows know a recipient by a fingerprint, for the text may hold a password or a token; whoever sends looks it up in the declaration.
 """
 
+import functools
 import hashlib
 import logging
 from collections.abc import Iterable, Mapping
@@ -18,9 +19,13 @@ log = logging.getLogger("syncs.notices")
 LEVELS = ("notice", "warning", "error")
 
 
+@functools.lru_cache(maxsize=1000)
 def fingerprint(recipient: str) -> str:
-    """Return what rows know a recipient by."""
-    return hashlib.sha256(recipient.encode()).hexdigest()[:16]
+    """Return what rows, and names in Prefect, know a recipient by.
+
+    Slow on purpose: both are read by others, and a password in an Apprise URL may be a short one.
+    """
+    return hashlib.pbkdf2_hmac("sha256", recipient.encode(), b"sync-clients", 50_000).hex()[:16]
 
 
 class Recipients:

@@ -164,7 +164,7 @@ class Told:
         until, now = pausing.until, pausing.started_at
         payload = {
             "client": client.id, "cause": pausing.cause, "level": pausing.level, "reason": pausing.reason,
-            "by": getattr(pausing, "set_by", None), "until": None if until is None else until.isoformat(),
+            "by": pausing.set_by, "until": None if until is None else until.isoformat(),
             "seconds": None if until is None else (until - now).total_seconds(),
         }  # fmt: skip
         self._say(Tidings(PAUSED, client, "", payload, self._store))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
@@ -18,6 +16,7 @@ from flows.channels.block import parts
 from flows.channels.recipient import scheme
 from flows.orchestration.applied import Applied
 from flows.orchestration.blocks import SmtpEmail, SyncClientsChannel, find_block
+from flows.recipients import fingerprint
 
 LEVELS = ("notice", "warning", "error")
 PREFIX = "sync-clients-"
@@ -76,13 +75,7 @@ class Blocks:
 
 def block_name(recipient: str, level: str) -> str:
     """Return the name of a recipient's block document. It says nothing of the recipient."""
-    return f"{PREFIX}{level}-{_fingerprint(recipient)}"
-
-
-@functools.lru_cache(maxsize=1000)
-def _fingerprint(recipient: str) -> str:
-    # Slow on purpose: names are seen by everybody, and a password in an Apprise URL may be a short one.
-    return hashlib.pbkdf2_hmac("sha256", recipient.encode(), b"sync-clients", 50_000).hex()[:12]
+    return f"{PREFIX}{level}-{fingerprint(recipient)[:12]}"
 
 
 def _block(recipient: str, level: Any) -> Block:
