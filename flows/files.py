@@ -9,6 +9,7 @@ import hashlib
 import importlib.util
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -20,6 +21,8 @@ ENTRY_POINTS = "sync_clients"
 _PACKAGE = "syncs_files"
 _NEIGHBOURS = "__syncs_folder__"
 _TEXT = "__syncs_text__"
+#: Folders that stand on `sys.path` because of this module.
+_entered: set[str] = set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,19 +64,19 @@ def read_paths(paths: Iterable[str | Path]) -> Iterator[Source | Broken]:
 
 
 def _read_folder(folder: Path, files: Sequence[Path]) -> Iterator[Source | Broken]:
-    before = _enter(folder)
-    modules: list[tuple[bool, Path, ModuleType]] = []
+    text = _text_of(folder)
+    before = _enter(folder, text)
+    modules: list[tuple[Path, ModuleType]] = []
     broken = []
     for file in files:
-        imported = _neighbour(file)
         try:
-            modules.append((imported is None, file, imported or _import(file)))
+            modules.append((file, _neighbour(file) or _import(file, text)))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a file does wrong, even to exit, hides no other
             broken.append(Broken(str(file), _explain(error, file)))
-    _mark(folder, before)
+    _mark(folder, before, text)
     yield from broken
     # Files that a neighbour imported go first: what they declare is theirs, although the neighbour holds it too.
-    for _, file, module in sorted(modules, key=lambda entry: entry[0]):
+    for file, module in sorted(modules, key=lambda entry: entry[1].__name__.startswith(f"{_PACKAGE}.")):
         yield Source(vars(module), str(file))
 
 
@@ -91,33 +94,43 @@ def read_entry_points() -> Iterator[Source | Broken]:
         yield Source(vars(loaded) if isinstance(loaded, ModuleType) else {point.name: loaded}, where)
 
 
-def _enter(folder: Path) -> set[str]:
+def _text_of(folder: Path) -> bytes:
+    """Digest all files of a folder: each may import what lies beside it."""
+    text = hashlib.blake2b(digest_size=16)
+    for path in sorted(folder.glob("*.py")):
+        # One that cannot be read says so when it is imported.
+        with suppress(OSError):
+            content = path.read_bytes()
+            text.update(f"{path.name}\0{len(content)}\0".encode() + content)
+    return text.digest()
+
+
+def _enter(folder: Path, text: bytes) -> set[str]:
     """Let plain names mean the files of this folder, after all installed ones; return the modules there were before."""
-    ours = {str(folder)}
+    _entered.add(str(folder))
     for name, module in list(sys.modules.items()):
         of = getattr(module, _NEIGHBOURS, None)
-        if of is None:
+        if of is None or name.startswith(f"{_PACKAGE}."):
             continue
-        ours.add(of)
-        if name.startswith(f"{_PACKAGE}."):
-            # Kept, and used again where the file has not changed: what it declares, tables above all, exists once.
-            continue
-        # An earlier load, or an earlier folder with a file of the same name.
-        if of == str(folder) or (folder / f"{name}.py").exists():
+        # Kept where no file of the folder has changed, as `_import` does: who imported it holds what it declares.
+        is_changed = getattr(module, _TEXT, None) != text
+        if is_changed if of == str(folder) else (folder / f"{name}.py").exists():
             del sys.modules[name]
     # The folder stays on the path, for imports inside functions. Of ours, this one is the first.
-    others = [path for path in sys.path if path in ours and path != str(folder)]
-    sys.path[:] = [*(path for path in sys.path if path not in ours), str(folder), *others]
+    others = [path for path in sys.path if path in _entered and path != str(folder)]
+    sys.path[:] = [*(path for path in sys.path if path not in _entered), str(folder), *others]
     importlib.invalidate_caches()
     return set(sys.modules)
 
 
-def _mark(folder: Path, before: set[str]) -> None:
-    """Remember which modules came from this folder, so that the next load reads them anew."""
+def _mark(folder: Path, before: set[str], text: bytes) -> None:
+    """Remember which modules came from this folder, so that the next load reads them anew if something changed."""
     for name in set(sys.modules) - before:
-        file = getattr(sys.modules[name], "__file__", None)
+        module = sys.modules[name]
+        file = getattr(module, "__file__", None)
         if file and Path(file).parent == folder:
-            setattr(sys.modules[name], _NEIGHBOURS, str(folder))
+            setattr(module, _NEIGHBOURS, str(folder))
+            setattr(module, _TEXT, text)
 
 
 def _neighbour(file: Path) -> ModuleType | None:
@@ -126,13 +139,10 @@ def _neighbour(file: Path) -> ModuleType | None:
     return module if known is not None and Path(known).resolve() == file.resolve() else None
 
 
-def _import(file: Path) -> ModuleType:
+def _import(file: Path, text: bytes) -> ModuleType:
     real = file.resolve()
     name = f"{_PACKAGE}.{real.stem}_{hashlib.blake2b(str(real).encode(), digest_size=4).hexdigest()}"
     # Read twice in one process, a file is one module, as with any import: a second SQLModel table of one name is an error.
-    # With what lies beside it, which it may import.
-    files = sorted(path for path in real.parent.glob("*.py") if path != real)
-    text = hashlib.blake2b(b"\0".join(path.read_bytes() for path in (real, *files)), digest_size=16).digest()
     known = sys.modules.get(name)
     if known is not None and getattr(known, _TEXT, None) == text:
         return known

