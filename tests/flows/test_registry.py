@@ -146,7 +146,7 @@ def test_an_earlier_folder_does_not_shadow_this_one(project: Project, monkeypatc
     project.write("syncs/_shared.py", "name = 'earlier'")
     project.write("syncs/a.py", HEAD + "from _shared import name\n" + client("c").replace("'c'", "name"))
     assert list(load().clients) == ["earlier"]
-    for name in [name for name in sys.modules if name.startswith("syncs_files.") or name == "_shared"]:
+    for name in [name for name in sys.modules if name.startswith("syncs_files.") or name in ("a", "_shared")]:
         del sys.modules[name]
     (project.folder / "other").mkdir()
     monkeypatch.chdir(project.folder / "other")
