@@ -103,7 +103,7 @@ def _run(work: "_Run", dry_run: bool) -> RunResult:
         result = work.preview(entity_work) if dry_run else work.run(entity_work)
         result = replace(result, seconds=time.monotonic() - started, requests=connections.requests)
         if not dry_run:
-            told.ended(sync, result)
+            told.ended(sync, result, by_hand=work.stop.is_set())
         return result
 
 
@@ -281,6 +281,8 @@ class _Run:
         if ended.stopped in ("loop", "limit", "short") or (ended.stopped == "error" and not ended.trouble):
             # Nothing to resume: the next run looks at the whole listing again.
             self.store.abandon_listing(lister.claim)
+        if ended.stopped in ("error", "loop", "short"):
+            self.store.notices.note(self.sync.client.id, self.sync.id, ended.stopped, ended.message)
         self.ended = self.ended or ended
 
     def _batches(self, hands: Hands) -> None:

@@ -40,8 +40,9 @@ class Gate:
         self._client = client
         self._told = told
         self._hours = Hours(store, [client], worker=worker)
-        #: Under which the next request is answered.
+        #: Under which the next request is answered, and whether a success of it would be news.
         self._generation: int | None = None
+        self._is_uneasy = False
         #: The first page of the listing is this probe.
         self._probe: Probe | None = None
 
@@ -51,7 +52,7 @@ class Gate:
             if pausing.is_new:
                 self._told.paused(self._client, pausing)
         standing = self._store.standing(self._client.id)
-        self._generation = standing.generation
+        self._generation, self._is_uneasy = standing.generation, standing.is_uneasy
         return standing
 
     def shut(self, *, dry_run: bool) -> tuple[datetime | None, str] | None:
@@ -111,10 +112,12 @@ class Gate:
             health.paused[self._client.id] = pausing
 
     def page_came(self, health: Health) -> None:
-        """Take note of a page: if it was the probe, the client is open from now on."""
+        """Take note of a page: a success as any other; if it was the probe, the client is open from now on."""
         if self._probe is not None and health.is_probing(self._client.id):
             health.answered(self._probe, Verdict(Success()))
             self._generation = self._store.standing(self._client.id).generation
+        elif self._is_uneasy:
+            health.trouble(self._client.id, [False], "", generation=self._generation)
 
     def ended(self, ended: Ended, health: Health) -> Ended:
         """Take note of why a listing ended; return what that comes to."""

@@ -4,13 +4,16 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from flows.declaration import Client
 from flows.hours import Hours
+from flows.streak import Streaks, claim_of
 from flows.tally import reason_of
 from flows.told import SILENT, Teller
 from jobs import JobsError
@@ -55,25 +58,25 @@ class Health:
         self._hours = Hours(store, self._clients.values(), worker=worker)
         #: Clients that were paused while we worked: what is not begun goes back.
         self.paused: dict[str, Pausing] = {}
-        #: Clients that this process knows to be well; what an earlier one noted of the others may still have to be forgotten.
-        self._well: set[str] = set()
-        #: Generic errors in a row by client, until the store has heard of them, and those before that it has heard of.
-        self._row: dict[str, int] = {}
-        self._heard: dict[str, int] = {}
+        #: Clients that this process knows to be well, and under which generation; of all others trouble may be noted somewhere.
+        self._well: dict[str, int] = {}
+        self._streaks = Streaks()
         #: Probes that nobody has answered yet, and the claims that are to answer them, or did.
         self._probes: dict[str, Probe] = {}
         self._probing: dict[tuple[int, int], Probe] = {}
+        #: By client the pause that this process tests, or has tested well.
+        self._tested: dict[str, int] = {}
         self._glanced_at = 0.0
         self._lock = threading.Lock()
-        self._counting, self._glancing = threading.Lock(), threading.Lock()
+        self._glancing, self._hearing = threading.Lock(), threading.Lock()
 
     # -- before a request ------------------------------------------------------------------------------------------------------
 
     def in_doubt(self, type: str) -> bool:
         """Tell whether a client seems to be in trouble, while the store has not decided yet whether that is a pause."""
         client = self._types[type]
-        row = self._row.get(client.id, 0)
-        return row > 0 and row + self._heard.get(client.id, 0) >= client.pause.after
+        length = self._streaks.length(client.id)
+        return length > 0 and length >= client.pause.after
 
     def may_begin(self, job: Job) -> bool:
         """Tell whether a job in hand may begin now: its client is not paused, by whomever, and not in doubt."""
@@ -96,15 +99,18 @@ class Health:
                 self.paused.pop(client, None)
 
     def _glance(self) -> None:
-        """Look now and then for windows and for pauses of other processes; one thread does, and the others go on."""
+        """Look now and then for windows and for pauses of other processes; one thread does, and the others go on.
+
+        Run out is not over: what was in hand before is no second probe.
+        """
         if time.monotonic() - self._glanced_at < GLANCE or not self._glancing.acquire(blocking=False):
             return
         try:
             # A database that is away is no reason to leave the client alone; the claims and finishes will wait for it.
             with suppress(SQLAlchemyError, JobsError):
                 self.hold()
-                for pausing in self._store.pauses():
-                    if pausing.client in self._clients:
+                for pausing in self._store.pauses(run_out=True):
+                    if pausing.client in self._clients and pausing.id != self._tested.get(pausing.client):
                         self.paused.setdefault(pausing.client, pausing)
             self._glanced_at = time.monotonic()
         finally:
@@ -119,48 +125,51 @@ class Health:
             The answer; of a probe's job that met trouble one that puts it back without using an attempt (E-97).
         """
         client, outcome = done.job.lane.client, done.verdict.outcome
-        probe = self._probing.get(_claim(done.job))
+        probe = self._probing.get(claim_of(done.job))
         if probe is not None:
             self.answered(probe, done.verdict)
             return self._spared(done)
         if isinstance(outcome, Pause):
             self.pause(client, outcome, done.verdict.cause, generation=done.job.client_generation)
         elif not isinstance(outcome, Snooze):
-            self._count(client, trouble=done.verdict.trouble)
+            self._streaks.notice(done.job, trouble=done.verdict.trouble)
         return done
 
-    def _count(self, client: str, *, trouble: bool) -> None:
-        with self._counting:
-            if trouble:
-                self._row[client] = self._row.get(client, 0) + 1
-            else:
-                self._row[client] = self._heard[client] = 0
-
     def hear(self, settled: Sequence[Settled]) -> None:
-        """Tell the store how each client answered; it decides whether trouble adds up to a pause."""
-        answers: dict[tuple[str, int], list[Settled]] = {}
-        for one in settled:
-            client, generation, outcome = one.job.lane.client, one.job.client_generation, one.verdict.outcome
-            is_probe = _claim(one.job) in self._probing
-            # What a save made of a success may be a pause, too. That of a probe has changed the generation, and is no late one.
+        """Tell the store how each client answered; it decides whether trouble adds up to a pause.
+
+        In the order in which they answered: neither batches nor the jobs of one, of which some have a transaction of their own,
+        are committed in that order.
+        """
+        answers: dict[tuple[str, int], list[tuple[int, Settled]]] = {}
+        for number, one in sorted(((self._streaks.number(one.job), one) for one in settled), key=itemgetter(0)):
+            client, outcome, probe = one.job.lane.client, one.verdict.outcome, self._probing.get(claim_of(one.job))
+            generation = one.job.client_generation if probe is None else probe.generation
+            # What a save made of a success may be a pause, too.
             if isinstance(outcome, Pause):
-                self.pause(client, outcome, one.verdict.cause, generation=None if is_probe else generation)
-            elif not is_probe and not isinstance(outcome, Snooze):
-                answers.setdefault((client, generation), []).append(one)
-        for (client, generation), ones in answers.items():
-            troubles = [one.verdict.trouble for one in ones]
+                self.pause(client, outcome, one.verdict.cause, generation=generation)
+            elif probe is None and not isinstance(outcome, Snooze):
+                answers.setdefault((client, generation), []).append((number, one))
+        for (client, generation), numbered in answers.items():
+            ones = [one for _, one in numbered]
             # A client that was well and is well needs no note; this is the common case and costs nothing.
-            if not any(troubles) and client in self._well:
+            if self._well.get(client) == generation and not any(one.verdict.trouble for one in ones):
                 continue
-            (self._well.discard if troubles[-1] else self._well.add)(client)
             reason = next((reason_of(one) for one in reversed(ones) if one.verdict.trouble), "")
+            # One batch after the other: what is in order here must come so to the store.
+            with self._hearing:
+                self._hear(client, generation, numbered, reason)
+
+    def _hear(self, client: str, generation: int, numbered: Sequence[tuple[int, Settled]], reason: str) -> None:
+        troubles = self._streaks.in_order(client, generation, [(number, one.verdict.trouble) for number, one in numbered])
+        pausing = None
+        if troubles:
+            if troubles[-1]:
+                self._well.pop(client, None)
+            else:
+                self._well[client] = generation
             pausing = self.trouble(client, troubles, reason, generation=generation)
-            last = next((n for n, trouble in enumerate(reversed(troubles)) if not trouble), len(troubles))
-            before = self._heard.get(client, 0) if last == len(troubles) else 0
-            with self._counting:
-                # More may have come while the store heard of these.
-                self._row[client] = max(0, self._row.get(client, 0) - last)
-                self._heard[client] = 0 if pausing is not None else before + last
+        self._streaks.heard(client, [one for _, one in numbered], troubles, pauses=pausing is not None)
 
     def trouble(self, client: str, troubles: Sequence[bool], reason: str, *, generation: int | None) -> Pausing | None:
         """Tell the store of answers, in order; return the pause if they led to one.
@@ -211,13 +220,14 @@ class Health:
 
     def begin(self, probe: Probe) -> None:
         """Take note that this process has the right to probe a client: its pause has run out."""
+        self._tested[probe.client] = probe.pause_id
         self.paused.pop(probe.client, None)
-        self._row[probe.client] = self._heard[probe.client] = 0
+        self._streaks.forget(probe.client)
         self._probes[probe.client] = probe
 
     def expect(self, probe: Probe, jobs: Sequence[Job]) -> None:
         """The answer to one of these jobs is the probe's."""
-        self._probing.update((_claim(job), probe) for job in jobs)
+        self._probing.update((claim_of(job), probe) for job in jobs)
 
     def is_probing(self, client: str) -> bool:
         """Tell whether this process probes a client, and has no answer yet."""
@@ -247,10 +257,12 @@ class Health:
         end = partial(self._store.end_probe, probe, well, durations=policy.durations, set_by=self._worker, **more)
         pausing = self._patient(end)
         if well and pausing is not None:
-            # A level may be left: the next success takes it.
-            self._well.discard(probe.client)
+            # What its job says later, it says of the client that is open again.
+            late = replace(probe, generation=probe.generation + 1)
+            self._probing.update({claim: late for claim, of in list(self._probing.items()) if of is probe})
             self._told.resumed(client, by="probe")
         elif not well:
+            self._tested.pop(probe.client, None)
             self._note(pausing)
 
     def ended(self, probe: Probe, jobs: Sequence[Job] = ()) -> None:
@@ -259,7 +271,7 @@ class Health:
             self.answered(probe, None)
         finally:
             for job in jobs:
-                self._probing.pop(_claim(job), None)
+                self._probing.pop(claim_of(job), None)
 
     def _spared(self, done: Done) -> Done:
         """Put a probe's job back that met trouble: it was to show how the client is, and it has.
@@ -275,7 +287,3 @@ class Health:
             return done
         snooze = Snooze(min(done.retry.delay, done.retry.max_delay), _AS_PROBE + outcome.message)
         return done._replace(verdict=done.verdict._replace(outcome=snooze))
-
-
-def _claim(job: Job) -> tuple[int, int]:
-    return job.id, job.claim_no

@@ -13,8 +13,6 @@ ANCHOR_EVERY = 30.0
 """Seconds after which PostgreSQL is asked for the time again; in between our own clock counts on."""
 
 _FAR = datetime.max.replace(tzinfo=UTC)
-_NOBODY = frozenset({"level", "enforced", "asked", "window", "probe", "clock"})
-"""Who ends a pause, where no person does."""
 
 
 class Hours:
@@ -73,24 +71,25 @@ class Hours:
         return f"declared window {windows_text(client.pause.windows, self._now())}"
 
     def _pause(self, client: Client, now: datetime, end: datetime) -> Pausing | None:
-        standing = self._store.standing(client.id)
-        pausing = standing.pausing
-        if pausing is not None and (pausing.until is None or pausing.until >= end):
-            return pausing
-        if pausing is None and self._is_resumed(client, now):
-            return None
-        # Of several processes that come here at once the first one changes the generation.
-        return self._store.pause(
-            client.id, end, cause="window", reason=self.reason(client), set_by=self._worker, generation=standing.generation
-        )
+        while True:
+            standing = self._store.standing(client.id)
+            pausing, seen = standing.pausing, standing.generation
+            if pausing is None and self._is_resumed(client, now):
+                return None
+            if pausing is None or not _lasts(pausing, end):
+                # Of several processes that come here at once the first one changes the generation. So does whoever pauses the
+                # client for a moment, or reopens it, just now: then once more.
+                pausing = self._store.pause(
+                    client.id, end, cause="window", reason=self.reason(client), set_by=self._worker, generation=seen
+                )
+            if pausing is not None and _lasts(pausing, end):
+                return pausing
 
     def _is_resumed(self, client: Client, now: datetime) -> bool:
-        windows = client.pause.windows
-        for view in self._store.pause_history(client.id, limit=20):
-            if view.ended_at is not None and view.ended_by not in _NOBODY and window_at(windows, view.ended_at) is not None:
-                # In this window, and not in yesterday's: from then on there was no moment outside of windows.
-                return window_at(windows, view.ended_at) == window_at(windows, now)
-        return False
+        resumed_at = self._store.resumed_at(client.id)
+        end = None if resumed_at is None else window_at(client.pause.windows, resumed_at)
+        # In this window, and not in yesterday's: from then on there was no moment outside of windows.
+        return end is not None and end == window_at(client.pause.windows, now)
 
     def _now(self) -> datetime:
         db = self._store.db
@@ -100,3 +99,7 @@ class Hours:
         if self._anchor is None or at - self._anchor[1] >= ANCHOR_EVERY:
             self._anchor = self._store.now(), at
         return self._anchor[0] + timedelta(seconds=at - self._anchor[1])
+
+
+def _lasts(pausing: Pausing, end: datetime) -> bool:
+    return pausing.until is None or pausing.until >= end

@@ -56,9 +56,11 @@ class Letters:
         if self._house.link and what != "digest":
             parts.append(("Look", self._house.link))
         data = self._data(notice, what, headline)
+        # Whoever heard of it while it was a warning hears that it is over, too.
+        levels = notice.facts.get("levels", [notice.level]) if notice.closed_at is not None else [notice.level]
         return Letter(
             notice, what, data["event"], notice.level, subject, body([("", headline + "."), *parts]).lstrip(), data,
-            self._house.to(notice.level),
+            list(dict.fromkeys(one for level in levels for one in self._house.to(level))),
         )  # fmt: skip
 
     # -- a client --------------------------------------------------------------------------------------------------------------
@@ -143,8 +145,11 @@ class Letters:
         of_run = ended is not None and ended.sync == name
         if what == "digest":
             headline = f"{name}: {notice.count - notice.told_count:,} more since {clock(notice.told_at or notice.opened_at)}"
+            headline += ", and all is well now" if notice.closed_at is not None else ""
         elif of_run and ended is not None and ended.stopped in ("error", "loop", "short"):
             headline = f"{name}: the listing {'came up short' if ended.stopped == 'short' else 'failed'}"
+        elif not of_run and notice.kind == "api":
+            headline = f"{name}: the listing failed"
         elif of_run and ended is not None and not ended.failed:
             headline = f"{name} ended with a remark"
         else:
@@ -154,9 +159,10 @@ class Letters:
         return headline, [
             ("What happened", causes_text(shown)),
             ("Since", since),
-            ("What it means", self._harm(is_sync, notice)),
-            ("What happens next", self._next(is_sync)),
-            ("What you can do", self._remedies(name, notice)),
+            ("What it means", "" if notice.closed_at is not None else self._harm(is_sync, notice)),
+            *([] if notice.closed_at is not None else [
+                ("What happens next", self._next(is_sync)), ("What you can do", self._remedies(name, notice)),
+            ]),
         ]  # fmt: skip
 
     @staticmethod
@@ -190,7 +196,7 @@ class Letters:
         ended = self._house.ended
         if notice.subject == "":
             event = RESUMED if what == "recovered" or notice.closed_at is not None else PAUSED
-        elif what == "recovered":
+        elif what == "recovered" or notice.closed_at is not None:
             event = RECOVERED
         else:
             event = FAILED if notice.level == "error" else PARTIAL

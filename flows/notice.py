@@ -4,14 +4,14 @@ One piece of trouble is one notice, with one letter at its beginning and one at 
 its own, at most `MOST_LETTERS` in a window; the same cause is counted, and told in at most one digest in a window (SC-25, E-94).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from flows.letter import Letters
 from flows.result import RunResult
-from flows.wording import KEYS, MOST_CAUSES, OTHERS, clean, sign
+from flows.wording import KEYS, MOST_CAUSES, OTHERS, clean, printable, sign
 from jobs.notice import API, PROCESSING, Addressee, Letter, News, Notice, PauseNews, Trouble
 
 LEVELS = ("notice", "warning", "error")
@@ -23,7 +23,8 @@ MOST_LETTERS = 4
 """Letters about one piece of trouble in a window, before it is left to the digest."""
 
 FLAPS = 5
-"""Pauses of a client in a window, each followed by a recovery, after which only digests tell of further ones."""
+"""Troubles with one client, sync or job type in a window, each followed by a recovery, after which only digests tell of further
+ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +50,10 @@ class House:
         window: seconds in which one cause is told once.
         waiting: jobs of the client that are queued.
         failures: by sync or job type.
+        listings: those that failed in a run which died, by sync.
         ended: the run that has just ended.
         link, run: where people find it, and the id of its flow run.
+        is_whole: all declarations could be read.
     """
 
     syncs: tuple[str, ...]
@@ -59,9 +62,11 @@ class House:
     window: float
     waiting: int = 0
     failures: Mapping[str, Sequence[Cause]] = field(default_factory=dict)
+    listings: Mapping[str, News] = field(default_factory=dict)
     ended: RunResult | None = None
     link: str = ""
     run: str = ""
+    is_whole: bool = True
 
 
 def causes_of(news: Sequence[News], payloads: Callable[[list[int]], Mapping[int, Any]]) -> list[Cause]:
@@ -103,8 +108,13 @@ def _is_ours(message: str) -> bool:
 
 
 def name_of(one: News) -> str:
-    """Return how people know the job of a failure: by its entity's key, or by its number. Whatever a key is, it is one line."""
-    text = " ".join(one.key.split()) if one.key is not None else f"job {one.job_id}"
+    """Return how people know the job of a failure: by its entity's key, or by its number."""
+    return shown(one.key) if one.key is not None else f"job {one.job_id}"
+
+
+def shown(key: str) -> str:
+    """Return a key as letters show it: whatever it is, it is one line."""
+    text = printable(key)
     return text if len(text) <= 80 else text[:79] + "…"
 
 
@@ -124,6 +134,8 @@ class _Decision:
         self._write = Letters(trouble.client, house, trouble.now)
 
     def made(self) -> tuple[list[Notice], list[Letter]]:
+        # Before anything new begins: once it has, nobody would ask any more for what was counted of the last one.
+        self._tell_counted([one for one in self._trouble.closed.values() if one.is_muted])
         before = self._trouble.known_pause
         for one in self._trouble.pauses:
             if before is not None and not _is_replaced(before, one):
@@ -134,6 +146,9 @@ class _Decision:
         for subject, causes in self._house.failures.items():
             first = min(cause.at or self._now for cause in causes)
             self._take(subject, PROCESSING, self._level_of(subject), causes, at=first)
+        for subject, news in self._house.listings.items():
+            level = "warning" if news.key == "short" else "error"
+            self._take(subject, API, level, [Cause(clean(news.message))], at=news.at)
         if self._house.ended is not None:
             self._take_run(self._house.ended)
         self._look_back()
@@ -178,7 +193,7 @@ class _Decision:
         if (extra := ended.failed - ended.flawed - known) > 0 and ended.failures:
             # No job tells of them: deletes of a sweep that failed, for instance.
             key, message = ended.failures[-1]
-            keys = tuple(key for key, _ in ended.failures[-min(extra, KEYS) :])
+            keys = tuple(shown(key) for key, _ in ended.failures[-min(extra, KEYS) :])
             self._take(ended.sync, PROCESSING, level, [Cause(clean(message, key=key), extra, keys)])
         if ended.state in ("failed", "partial") and (ended.stopped in ("error", "loop", "short") or not (known or ended.failed)):
             kind = PROCESSING if ended.stopped == "end" else API
@@ -197,27 +212,30 @@ class _Decision:
         is_new = notice is None
         if notice is None:
             notice = self._begin(subject, kind, level, at or self._now)
-        is_higher = LEVELS.index(level) > LEVELS.index(notice.level)
+        is_higher, was_muted = LEVELS.index(level) > LEVELS.index(notice.level), notice.is_muted
         fresh = [entry for cause in causes if (entry := _add(notice, cause)) is not None]
         notice.level = level if is_higher else notice.level
         notice.count += sum(cause.count for cause in causes)
         notice.updated_at = self._now
         notice.facts = {**notice.facts, **(facts or {})}
         self._changed[id(notice)] = notice
-        if notice.is_muted:
+        if was_muted and not is_higher:
             return
-        if is_new:
+        notice.is_muted = False
+        if is_new or was_muted:
+            notice.opened_at = (at or self._now) if is_new else notice.opened_at
             self._send(notice, "opened")
         elif (fresh and loud) or is_higher:
             self._roll(notice)
-            if notice.letters < MOST_LETTERS:
+            # A level rises twice at most: that never waits for a digest.
+            if notice.letters < MOST_LETTERS or is_higher:
                 self._send(notice, "more", fresh)
 
     def _begin(self, subject: str, kind: str, level: str, at: datetime) -> Notice:
         last = self._trouble.closed.get(subject)
         recent = last is not None and self._now - last.window_at < timedelta(seconds=self._house.window)
         flaps = last.facts.get("flaps", 1) if last is not None and recent else 0
-        if last is not None and subject == "" and flaps >= FLAPS:
+        if last is not None and flaps >= FLAPS:
             last.closed_at = last.closed_by = None
             last.is_muted = True
             notice = last
@@ -228,8 +246,8 @@ class _Decision:
         return notice
 
     def _send(self, notice: Notice, what: str, fresh: Sequence[dict[str, Any]] = ()) -> None:
-        letter = self._write.letter(notice, what, fresh)
-        self._letters.append(letter)
+        notice.facts = {**notice.facts, "levels": sorted({*notice.facts.get("levels", ()), notice.level}, key=LEVELS.index)}
+        self._letters.append(self._write.letter(notice, what, fresh))
         notice.letters += 1
         notice.told_count, notice.told_at = notice.count, self._now
         for entry in notice.causes:
@@ -252,21 +270,23 @@ class _Decision:
     def _look_back(self) -> None:
         """Tell what was counted in a window that is over; let go what has been quiet for one."""
         window = timedelta(seconds=self._house.window)
-        of = {notice.subject: notice for notice in (*self._trouble.closed.values(), *self._open.values())}
-        for notice in of.values():
-            if notice.told_at is None or self._now - notice.window_at < window:
-                continue
-            if notice.count > notice.told_count and (notice.closed_at is None or notice.is_muted):
+        self._tell_counted(self._open.values())
+        for subject, notice in list(self._open.items()):
+            # A sync is well when a run says so; a job type has no such run. One that is declared no more has neither.
+            known = subject in ("", *self._house.syncs) or not (self._house.is_whole or subject in self._house.job_types)
+            if not known and self._now - notice.updated_at >= window:
+                notice.closed_at, notice.closed_by = self._now, "quiet"
+                self._changed[id(notice)] = notice
+                del self._open[subject]
+
+    def _tell_counted(self, notices: Iterable[Notice]) -> None:
+        for notice in notices:
+            is_over = self._now - notice.window_at >= timedelta(seconds=self._house.window)
+            if is_over and notice.told_at is not None and notice.count > notice.told_count:
                 self._roll(notice)
                 self._changed[id(notice)] = notice
                 notice.is_muted = False
                 self._send(notice, "digest")
-        for subject, notice in list(self._open.items()):
-            # A sync is well when a run says so; a job type has no such run. One that is declared no more has neither.
-            if subject not in ("", *self._house.syncs) and self._now - notice.updated_at >= window:
-                notice.closed_at, notice.closed_by = self._now, "quiet"
-                self._changed[id(notice)] = notice
-                del self._open[subject]
 
 
 def level_of(one: PauseNews) -> str:

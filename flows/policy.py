@@ -61,11 +61,21 @@ class Notify:
     """Recipients by level: `mailto:…`, `https://…`, any Apprise URL, or `block:<Prefect notification block>`.
 
     A level left at `None` takes the recipients from `SYNCS_NOTIFY_NOTICE`, `…_WARNING` or `…_ERROR`.
+
+    Raises:
+        DeclarationError: a level is no list of texts; what the texts mean, `syncs check` says.
     """
 
     notice: list[str] | None = None
     warning: list[str] | None = None
     error: list[str] | None = None
+
+    def __post_init__(self) -> None:
+        for level in ("notice", "warning", "error"):
+            found = getattr(self, level)
+            if found is not None and not (isinstance(found, list | tuple) and all(isinstance(one, str) for one in found)):
+                # Not what it is: that may hold a password.
+                raise DeclarationError(f"Notify({level}=…) must be a list of recipients, each of them a text")
 
 
 #: Made here: inside `Since`, `field` is a field.

@@ -79,11 +79,17 @@ class Postman:
             SQLAlchemyError: the database failed; a letter that was sent and not noted goes out again after its lease.
         """
         until, after, done = time.monotonic() + within, 0, Delivered()
+        before, tried = 0, False
         self._down.clear()
-        while time.monotonic() < until and not (after and stop()):
+        while time.monotonic() < until and not (tried and stop()):
             letter = self._store.letters.take(list(self._clients), after=after)
             if letter is None:
-                return done
+                if done.sent == before:
+                    return done
+                # Who took one may have earlier ones to get, which were not due when they were passed.
+                after, before = 0, done.sent
+                continue
+            tried = True
             # The next one, also where this one did not go out: it is not due any more.
             after = letter.id
             done += self._send(letter)

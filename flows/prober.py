@@ -7,11 +7,13 @@ from flows.declaration import Sync
 from flows.hands import Hands, Work
 from flows.verdict import attempt, verdict_of
 from jobs.job import Job, Lane
-from jobs.outcome import Pause, Snooze, Success, Unchanged
+from jobs.outcome import Failure, Gone, Pause, Snooze, Success, Unchanged
 from jobs.pause import Pausing
 from jobs.probe import Probe
 from jobs.rescue import OnPoison
 from jobs.store import JobStore
+
+_NOTHING = "the check asks for something that is not there (404 or 410)"
 
 
 class Prober:
@@ -58,7 +60,11 @@ class Prober:
         probe = self.begin(client)
         if probe is None:
             return None
-        jobs = self.tries(probe)
+        try:
+            jobs = self.tries(probe)
+        finally:
+            # This thread goes, and its connection with it.
+            self._works[client].drop()
         if jobs is None:
             self.end(probe)
         return jobs or 0
@@ -112,7 +118,8 @@ class Prober:
             # Its connection may have been closed under it.
             return
         if not isinstance(verdict.outcome, Success | Unchanged | Pause | Snooze):
-            verdict = verdict._replace(trouble=True)
+            outcome = Failure(_NOTHING) if isinstance(verdict.outcome, Gone) else verdict.outcome
+            verdict = verdict._replace(outcome=outcome, trouble=True)
             work.drop()
         self._hands.health.answered(probe, verdict)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from flows.notice import Cause, House, causes_of, decide, joined
 from flows.recipients import Recipients
 from flows.registry import Registry, load
-from jobs.notice import BATCH, Letter, News, Notice, Trouble
+from jobs.notice import BATCH, NO_JOB, Letter, News, Notice, Trouble
 
 if TYPE_CHECKING:
     from flows.declaration import Client, Sync
@@ -51,7 +51,7 @@ class Desk:
         if not self._clients:
             return 0
         stirred = self._store.notices.stirred(self._clients, window=self._recipients().window, gather=gather)
-        return sum(len(self._fold(self._clients[name])) for name in stirred)
+        return sum(len(self._fold(self._clients[name])[1]) for name in stirred)
 
     def run_ended(self, sync: Sync, result: RunResult) -> bool:
         """Take in what a run came to; tell whether it has put an end to trouble with its sync.
@@ -59,39 +59,50 @@ class Desk:
         Raises:
             SettingsError, SQLAlchemyError: as in `look`.
         """
-        letters = self._fold(sync.client, sync, result)
-        return any(letter.what == "recovered" and letter.notice.subject == sync.id for letter in letters)
+        ended, _ = self._fold(sync.client, sync, result)
+        return sync.id in ended
 
-    def _fold(self, client: Client, sync: Sync | None = None, result: RunResult | None = None) -> list[Letter]:
+    def _fold(self, client: Client, sync: Sync | None = None, result: RunResult | None = None) -> tuple[list[str], list[Letter]]:
+        """Return whose trouble is over, with a letter or in silence, and the letters that were written."""
         house = self._house(client, sync)
+        ended: list[str] = []
         letters: list[Letter] = []
         for _ in range(TRIES):
-            taken, failures = self._read(client.id, "" if sync is None else sync.id)
-            known = replace(house, failures=failures, ended=result, waiting=self._store.notices.waiting(client.id))
+            taken, failures, listings = self._read(client.id, "" if sync is None else sync.id)
+            waiting = self._store.notices.waiting(client.id)
+            known = replace(house, failures=failures, listings=listings, ended=result, waiting=waiting)
 
             def judge(trouble: Trouble, known: House = known) -> tuple[list[Notice], list[Letter]]:
                 notices, written = decide(trouble, known)
+                ended[:] = [one.subject for one in notices if one.closed_at == trouble.now]
                 letters[:] = written
                 return notices, written
 
             if self._store.notices.fold(client.id, taken, judge):
-                return letters
-        return []
+                return ended, letters
+        return [], []
 
-    def _read(self, client: str, ended: str) -> tuple[list[int], dict[str, list[Cause]]]:
-        """Return the ids of the failures that can be told now, and what they come to by sync or job type."""
+    def _read(self, client: str, ended: str) -> tuple[list[int], dict[str, list[Cause]], dict[str, News]]:
+        """Return the ids of the failures that can be told now, what they come to by sync or job type, and listings that failed
+        in a run of which nobody knows what it came to, by sync.
+        """
         notices, taken = self._store.notices, list[int]()
         failures: dict[str, list[Cause]] = {}
+        listings: dict[str, News] = {}
         while True:
             news = notices.news(client, ended=ended, after=taken[-1] if taken else 0)
             by_type: dict[str, list[News]] = {}
             for one in news:
+                if one.job_id == NO_JOB:
+                    # The run that has just ended says so itself.
+                    listings |= {one.type: one} if one.type != ended else {}
+                    continue
                 by_type.setdefault(one.type, []).append(one)
             for name, found in by_type.items():
                 failures[name] = joined([*failures.get(name, ()), *causes_of(found, notices.payloads)])
             taken += [one.id for one in news]
             if len(news) < BATCH:
-                return taken, failures
+                return taken, failures, listings
 
     def _house(self, client: Client, sync: Sync | None) -> House:
         registry = self._declared()
@@ -101,8 +112,9 @@ class Desk:
         types = tuple(one.id for one in registry.job_types_of(client.id))
         recipients = self._recipients()
         return House(
-            syncs, types, lambda level: recipients.addressees(client, level), recipients.window, link=self._link, run=self._run
-        )
+            syncs, types, lambda level: recipients.addressees(client, level), recipients.window, link=self._link, run=self._run,
+            is_whole=not registry.broken,
+        )  # fmt: skip
 
     def _declared(self) -> Registry:
         if self._registry is None:

@@ -144,11 +144,12 @@ class Told:
             link = link or found
         self._link, self._run = link, run
         self._tidings: deque[Tidings] = deque()
-        self._ended: deque[tuple[Sync, RunResult]] = deque()
+        self._ended: deque[tuple[Sync, RunResult, bool]] = deque()
         self._gather = GATHER
         self._desk: Desk | None = None
         self._complained = ""
         self._is_closing = threading.Event()
+        self._until = 0.0
         self._telling = Errand(self._tell, name="syncs-tell")
         self._looking = Errand(self._look, name="syncs-notices")
         self._sending = Errand(self._send, name="syncs-postman")
@@ -175,12 +176,19 @@ class Told:
         self._say(Tidings(RESUMED, client, "", {"client": client.id, "by": by}, self._store))
         self.look()
 
-    def ended(self, sync: Sync, result: RunResult) -> None:
-        """Say what a run came to. Not for dry runs."""
+    def ended(self, sync: Sync, result: RunResult, *, by_hand: bool = False) -> None:
+        """Say what a run came to. Not for dry runs.
+
+        Args:
+            sync: what was run.
+            result: what it came to.
+            by_hand: somebody asked it to stop. That it left something for later is then no trouble.
+        """
         if result.state == "skipped":
             return
         self._clients.setdefault(sync.client.id, sync.client)
-        self._ended.append((sync, result))
+        is_news = not (by_hand and result.state == "partial" and not result.failed and result.stopped in ("end", "stop"))
+        self._ended.append((sync, result, is_news))
         self.look()
 
     def failed(self) -> None:
@@ -194,7 +202,7 @@ class Told:
 
     def close(self, within: float = PATIENCE) -> None:
         """Wait at most so many seconds for what is under way; the rest is sent by whoever comes next."""
-        until = time.monotonic() + within
+        self._until = until = time.monotonic() + within
         self._gather = 0.0
         self._is_closing.set()
         # In this order: a look may have something to say, and to send.
@@ -242,8 +250,8 @@ class Told:
         try:
             desk = self._open_desk()
             while self._ended:
-                sync, result = self._ended[0]
-                closed = desk.run_ended(sync, result)
+                sync, result, is_news = self._ended[0]
+                closed = is_news and desk.run_ended(sync, result)
                 self._ended.popleft()
                 self._say_of_run(sync, result, closed)
             desk.look(gather=self._gather)
@@ -263,10 +271,14 @@ class Told:
         self._guarded(self._deliver)
 
     def _deliver(self) -> None:
-        from flows.postman import Postman
+        from flows.postman import TIMEOUT, Postman
+
+        def is_late() -> bool:
+            # A letter that a process leaves in the middle goes out twice.
+            return self._is_closing.is_set() and time.monotonic() + TIMEOUT > self._until
 
         try:
-            Postman(self._store, self._clients, carrier()).deliver(stop=self._is_closing.is_set)
+            Postman(self._store, self._clients, carrier()).deliver(stop=is_late)
         except (SQLAlchemyError, FlowsError, JobsError) as error:
             self._complain(error, "waits to be sent")
 

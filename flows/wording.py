@@ -29,6 +29,7 @@ _GROUPED = re.compile(r"\{.*\}|\[.*\]|<[^>]*>")
 _MAIL = re.compile(r"[^\s@]+@[^\s@]+")
 _LONG = re.compile(r"(?<!\S)(?!\w+://)\S{25,}")
 _QUERY = re.compile(r"(\w+://[^\s?#]+)[?#]\S*")
+_SIGN_IN = re.compile(r"(?<=://)[^/\s]*@")
 _DIGITS = re.compile(r"\d+")
 
 
@@ -40,16 +41,21 @@ def clean(message: str, *, key: str | None = None, payload: Any = None) -> str:
         key: of the entity it is about, which is named elsewhere.
         payload: of the job: nothing of it may stand in the text.
     """
-    line = " ".join(str(message).split())
+    line = printable(str(message))
     if own := _OWN.fullmatch(line):
         return f"{own[1]}: {clean(own[2], key=key, payload=payload)}"[:_LONGEST]
     if request := _REQUEST.fullmatch(line):
         # Our adapters' own text. Keys in its path are what makes ten thousand equal errors different.
-        url = _without(_QUERY.sub(r"\1", request[2]), [key] if key else [])
+        url = _without(_QUERY.sub(r"\1", _SIGN_IN.sub("", request[2])), [key] if key else [])
         return _cut(f"{request[1]} {url}: {_plain(request[3], key, payload)}")
     if named := _CLASS.search(line):
         return _cut(_plain(line[: named.start()], key, payload) + named[1])
     return _cut(_plain(line, key, payload)) or "no reason given"
+
+
+def printable(text: str) -> str:
+    """Return a text on one line, without what moves a terminal's cursor or turns its words around."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
 
 
 def _plain(text: str, key: str | None, payload: Any) -> str:

@@ -1,13 +1,19 @@
 """Pauses, present and past, as people see them. Only reads."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import bindparam, case, or_, select
 
 from jobs.database import Database
 from jobs.models import pause
+
+NOBODY = ("level", "enforced", "asked", "window", "probe", "clock")
+"""Who ends a pause, where no person does."""
+
+_AT_ONCE = timedelta(seconds=1)
+_PERSONS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,22 @@ class History:
         is_probed = pause.c.probe_until > db.now
         state = case((pause.c.ended_at.is_not(None), "ended"), (is_in_force, "paused"), (is_probed, "probing"), else_="reopening")
         self._pauses = select(pause, state.label("state")).order_by(pause.c.id.desc()).limit(bindparam("b_limit"))
+        after = pause.alias("after")
+        # A person's pause that took the place of another names the same person as its end.
+        following = (
+            select(after.c.started_at)
+            .where(after.c.client == pause.c.client, after.c.id > pause.c.id, after.c.cause == "person")
+            .where(after.c.set_by == pause.c.ended_by)
+            .order_by(after.c.id)
+            .limit(1)
+            .scalar_subquery()
+        )
+        self._ended_by_persons = (
+            select(pause.c.ended_at, following.label("followed_at"))
+            .where(pause.c.client == bindparam("b_client"), pause.c.ended_by.not_in(NOBODY))
+            .order_by(pause.c.id.desc())
+            .limit(_PERSONS)
+        )
 
     def pauses(self, client_id: str | None = None, *, limit: int = 100, open_only: bool = False) -> list[PauseView]:
         """Return pauses, the newest first.
@@ -55,6 +77,15 @@ class History:
             query = query.where(pause.c.ended_at.is_(None))
         with self._db.read() as connection:
             return [_view(row) for row in connection.execute(query, {"b_limit": limit})]
+
+    def resumed_at(self, client_id: str) -> datetime | None:
+        """Return when a person last resumed a client; one who put another pause in the place of the open one has not."""
+        with self._db.read() as connection:
+            for ended_at, followed_at in connection.execute(self._ended_by_persons, {"b_client": client_id}):
+                if followed_at is None or followed_at - ended_at > _AT_ONCE:
+                    found: datetime = ended_at
+                    return found
+        return None
 
 
 def _view(row: Any) -> PauseView:

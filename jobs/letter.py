@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, and_, bindparam, delete, exists, func, lit
 
 from jobs.contention import again
 from jobs.database import Database
-from jobs.models import delivery, letter, news, notice
+from jobs.models import delivery, letter, news, notice, pause
 from jobs.rows import Rows
 
 LEASE = 120.0
@@ -30,6 +30,9 @@ WAITING: ColumnElement[str] = literal_column("'waiting'")
 
 PATIENCE = 3 * 86_400.0
 """Seconds after which a letter that does not go out is given up."""
+
+FORGOTTEN = 14 * 86_400.0
+"""Seconds after which one is given up that nobody tries to send: its client is declared nowhere any more."""
 
 
 class Delivery(NamedTuple):
@@ -147,6 +150,11 @@ class Letters:
             .where(held)
             .values(state="sent", sent_at=db.now, via=bindparam("b_via"), lease_until=None, error=None)
         )
+        # The channel is there again: what waits for it waits no longer.
+        self._rouse = update(delivery).where(
+            is_waiting, delivery.c.recipient == bindparam("b_recipient"), delivery.c.next_at > db.now,
+            delivery.c.lease_until.is_(None),
+        ).values(next_at=db.now)  # fmt: skip
         self._again = update(delivery).where(held).values(
             next_at=db.from_now("wait"), lease_until=None, error=bindparam("b_error")
         )  # fmt: skip
@@ -194,8 +202,9 @@ class Letters:
 
     @again
     def sent(self, one: Delivery, *, via: str) -> bool:
-        """Note that it went out; `False` where it is another process's by now."""
+        """Note that it went out; `False` where it is another process's by now. What waits for the same recipient is due now."""
         with self._db.write() as connection:
+            connection.execute(self._rouse, {"b_recipient": one.recipient})
             return connection.execute(self._sent, {"b_id": one.id, "b_claim": one.claim_no, "b_via": via}).rowcount > 0
 
     @again
@@ -276,7 +285,7 @@ class Letters:
 
     @again
     def prune(self) -> int:
-        """Remove what is kept no longer; return the number of letters."""
+        """Remove what is kept no longer, and give up what nobody sends; return the number of letters that were removed."""
         ids = Rows(self._db, {"id": "id"})
         named = select(ids.id).select_from(ids.table)
         old = letter.c.created_at < self._db.from_now("age")
@@ -289,7 +298,18 @@ class Letters:
                 bound = ids.bind([(one,) for one in found])
                 connection.execute(delete(delivery).where(delivery.c.letter.in_(named)), bound)
                 connection.execute(delete(letter).where(letter.c.id.in_(named)), bound)
+            is_left = and_(
+                delivery.c.state == WAITING, delivery.c.lease_until.is_(None), delivery.c.created_at < self._db.from_now("age")
+            )
+            forgotten = update(delivery).where(is_left).values(
+                state="failed", error=func.coalesce(delivery.c.error, "nobody who could send it has come by for two weeks")
+            )  # fmt: skip
+            connection.execute(forgotten, {"age": -FORGOTTEN})
             over = notice.c.closed_at < self._db.from_now("age")
-            connection.execute(delete(notice).where(over), {"age": -KEEP_DAYS * 86_400.0})
+            # Nobody looks after it any more; a pause that waits for a person may wait for long.
+            is_paused = exists().where(pause.c.client == notice.c.client, pause.c.ended_at.is_(None))
+            left = and_(notice.c.closed_at.is_(None), notice.c.updated_at < self._db.from_now("age"), ~is_paused)
+            has_letters = exists().where(letter.c.notice == notice.c.id)
+            connection.execute(delete(notice).where(or_(over, left), ~has_letters), {"age": -KEEP_DAYS * 86_400.0})
             connection.execute(delete(news).where(news.c.at < self._db.from_now("age")), {"age": -7 * 86_400.0})
         return len(found)

@@ -359,7 +359,7 @@ class TokenRow(Row, table=True):
 
 
 class NewsRow(Row, table=True):
-    """A job that has failed for good and of which nobody was told; written by the finish that failed it, gone when it is told."""
+    """A job or a listing that has failed and of which nobody was told; written by what failed it, gone when it is told."""
 
     __tablename__ = "news"
 

@@ -32,12 +32,18 @@ MOST_WAITING = 10_000
 PROCESSING, API = "processing", "api"
 
 
+NO_JOB = 0
+"""Stands in news that are about a listing."""
+
+
 class News(NamedTuple):
-    """A job that has failed for good and of which nobody was told."""
+    """A job that has failed for good, or a listing, of which nobody was told."""
 
     id: int
     type: str
+    #: `NO_JOB` for a listing.
     job_id: int
+    #: Of a listing: why it ended, see `RunResult.stopped`.
     key: str | None
     message: str
     at: datetime
@@ -156,6 +162,7 @@ class Notices:
         self._create = insert(notice).returning(notice.c.id)
         self._write = insert(letter).values(created_at=db.now).returning(letter.c.id)
         self._address = insert(delivery).values(created_at=db.now, next_at=db.now, state="waiting")
+        self._note = insert(news).values(job_id=NO_JOB, at=db.now)
         self._ids = ids = Rows(db, {"id": "id"})
         self._take = delete(news).where(news.c.id.in_(select(ids.id).select_from(ids.table)))
         is_run = exists().where(listing.c.sync == news.c.type, listing.c.lease_until > db.now)
@@ -222,6 +229,18 @@ class Notices:
         wanted = {"b_client": client_id, "b_ended": ended, "b_after": after}
         with self._db.read() as connection:
             return [News(*row) for row in connection.execute(self._news, wanted)]
+
+    @again
+    def note(self, client_id: str, sync_id: str, stopped: str, message: str) -> None:
+        """Store that a listing has failed, for the case that the run which found out dies before it can say what it came to.
+
+        Args:
+            client_id, sync_id: whose.
+            stopped: why it ended, see `RunResult.stopped`.
+            message: one line, without secrets.
+        """
+        with self._db.write() as connection:
+            connection.execute(self._note, {"client": client_id, "type": sync_id, "key": stopped, "message": message})
 
     def payloads(self, jobs: Iterable[int]) -> dict[int, Any]:
         """Return the payloads of jobs, as far as they are still there."""

@@ -50,6 +50,8 @@ class Standing:
     pausing: Pausing | None = None
     #: Run out, and not yet probed well.
     reopening: Pausing | None = None
+    #: Trouble is noted that the next success forgets.
+    is_uneasy: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,15 +107,20 @@ class Pauses:
         is_in_force = and_(is_open, or_(pause.c.until.is_(None), pause.c.until > db.now))
         # A literal in the place of a Boolean, which SQLite has not.
         in_force = case((is_in_force, literal_column("1")), else_=literal_column("0")).label("in_force")
-        generation = select(client.c.generation).where(client.c.id == of_client).scalar_subquery()
         one = select(literal_column("1").label("one")).subquery("one")
-        self._standing = select(func.coalesce(generation, 0).label("of_client"), pause, in_force).select_from(
-            one.outerjoin(pause, and_(pause.c.client == of_client, is_open))
+        self._standing = select(
+            func.coalesce(client.c.generation, 0).label("of_client"),
+            func.coalesce(client.c.errors + client.c.level, 0).label("trouble"),
+            pause,
+            in_force,
+        ).select_from(
+            one.outerjoin(client, client.c.id == of_client).outerjoin(pause, and_(pause.c.client == of_client, is_open))
         )
         self._present = select(pause, in_force, db.from_now("seconds").label("would_end")).where(
             pause.c.client == of_client, is_open
         )
-        self._all = select(pause).where(is_in_force).order_by(pause.c.client)
+        each = select(pause).order_by(pause.c.client)
+        self._all = {False: each.where(is_in_force), True: each.where(is_open)}
         self._end = update(pause).where(pause.c.client == of_client, is_open).values(ended_at=db.now, ended_by=bindparam("b_by"))
         values = {
             "client": of_client, "cause": bindparam("b_cause"), "reason": bindparam("b_reason"), "level": bindparam("b_level"),
@@ -127,12 +134,13 @@ class Pauses:
         with self._db.read() as connection:
             row = connection.execute(self._standing, {"b_client": client_id}).one()
         found = None if row.id is None else pausing_of(row)
-        return Standing(row.of_client, found, None) if row.in_force else Standing(row.of_client, None, found)
+        pausing, reopening = (found, None) if row.in_force else (None, found)
+        return Standing(row.of_client, pausing, reopening, row.trouble > 0)
 
-    def in_force(self) -> list[Pausing]:
-        """Return all pauses in force."""
+    def in_force(self, *, run_out: bool = False) -> list[Pausing]:
+        """Return all pauses in force; on request also those that have run out and have not been probed well."""
         with self._db.read() as connection:
-            return [pausing_of(row) for row in connection.execute(self._all)]
+            return [pausing_of(row) for row in connection.execute(self._all[run_out])]
 
     @again
     def pause(

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, and_, select, true, update
+from sqlalchemy import Connection, and_, insert, select, true, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from jobs.database import Database
-from jobs.models import FAILURE, job, record
+from jobs.models import FAILURE, job, news, record
 from jobs.payload import is_same
 from jobs.rows import Rows
 from jobs.settle import QUEUED
@@ -52,6 +52,12 @@ class Poisons:
             .values(state=FAILURE, message=old.c.message, finished_at=db.now)
             .returning(*(job.c[name] for name in Poisoned._fields))
         )
+        # No finish fails the twins, so that their news are written here.
+        self._twins = twins = Rows(db, {"id": "id"})
+        failed = select(job.c.client, job.c.type, job.c.id, job.c.key, job.c.message, db.now).join_from(
+            twins.table, job, job.c.id == twins.id
+        )
+        self._report = insert(news).from_select(["client", "type", "job_id", "key", "message", "at"], failed.order_by(job.c.id))
         # Another job may share an identity that was chosen, and not what kills.
         self._suspect = (
             update(job)
@@ -80,6 +86,8 @@ class Poisons:
         ids = sorted((one.id,) for one in poisoned if one.fingerprint is not None)
         if ids:
             twins = [Poisoned(*row) for row in connection.execute(self._end, self._ended.bind(ids))]
+            if twins:
+                connection.execute(self._report, self._twins.bind([(one.id,) for one in twins]))
             connection.execute(self._suspect, self._ended.bind(ids))
         # One row for each entity, in one order for everybody: the keys are unique, so the sort looks no further.
         entities = {(one.type, one.key): one for one in poisoned if one.key is not None}

@@ -275,9 +275,13 @@ class JobStore:
         """Return the pause in force for a client."""
         return self._pauses.standing(client).pausing
 
-    def pauses(self) -> list[Pausing]:
-        """Return all pauses in force."""
-        return self._pauses.in_force()
+    def pauses(self, *, run_out: bool = False) -> list[Pausing]:
+        """Return all pauses in force, on request also those that have run out, see `Pauses.in_force`."""
+        return self._pauses.in_force(run_out=run_out)
+
+    def resumed_at(self, client: str) -> datetime | None:
+        """Return when a person last resumed a client, see `History.resumed_at`."""
+        return self._history.resumed_at(client)
 
     def pause_history(self, client: str | None = None, *, limit: int = 100, open_only: bool = False) -> list[PauseView]:
         """Return pauses, the newest first, see `History.pauses`."""

@@ -1,5 +1,6 @@
 """Mail over SMTP, with TLS and sign-in where the server wants them. Its password stands in no text."""
 
+import contextlib
 import logging
 import smtplib
 import socket
@@ -22,6 +23,14 @@ log = logging.getLogger("syncs.channels")
 Security = Literal["none", "starttls", "ssl"]
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
+#: Seconds that a server has to say goodbye.
+_LEAVE = 1.0
+#: By a word of what smtplib says that the server cannot do.
+_EXTENSIONS = {
+    "STARTTLS": "STARTTLS",
+    "AUTH": "sign-in",
+    "internationalized": "SMTPUTF8, which an address with other letters than ASCII needs",
+}
 _PORTS = {"none": 25, "starttls": 587, "ssl": 465}
 _IMPORTANCE = {"error": "high", "warning": "normal", "notice": "low"}
 _FORM = "smtp://user:password@host:587 or smtps://user:password@host (with ?from=address, ?starttls=no, ?ca=file)"
@@ -182,8 +191,10 @@ def post(where: Server, to: Sequence[str], message: Message, *, timeout: float =
         raise ChannelError(f"{name}: no address is taken: {_said(code, text, where)}") from None
     except smtplib.SMTPResponseException as error:
         raise ChannelError(f"{name}: {_said(error.smtp_code, error.smtp_error, where)}") from None
-    except smtplib.SMTPNotSupportedError:
-        raise ChannelError(f"{name}: it offers no {'STARTTLS' if where.security == 'starttls' else 'sign-in'}") from None
+    except smtplib.SMTPNotSupportedError as error:
+        said = str(error)
+        missing = next((known for word, known in _EXTENSIONS.items() if word in said), "extension that this mail needs")
+        raise ChannelError(f"{name}: it offers no {missing}") from None
     except ssl.SSLCertVerificationError as error:
         raise ChannelError(f"{name}: its certificate is not trusted: {error.verify_message}") from None
     except (OSError, smtplib.SMTPException, ValueError) as error:
@@ -199,12 +210,23 @@ def _post(where: Server, to: list[str], mail: EmailMessage, timeout: float) -> d
         smtp = smtplib.SMTP_SSL(where.host, where.port, timeout=timeout, context=_trust(where))
     else:
         smtp = smtplib.SMTP(where.host, where.port, timeout=timeout)
-    with smtp:
+    try:
         if where.security == "starttls":
             smtp.starttls(context=_trust(where))
         if where.user:
             smtp.login(where.user, where.password)
         return smtp.send_message(mail, from_addr=where.sender, to_addrs=to)
+    finally:
+        _leave(smtp)
+
+
+def _leave(smtp: smtplib.SMTP) -> None:
+    """Take leave: the mail is with the server, or it is not, and nothing that it says or does not say to QUIT changes that."""
+    with contextlib.suppress(OSError, smtplib.SMTPException):
+        if smtp.sock is not None:
+            smtp.sock.settimeout(_LEAVE)
+        smtp.quit()
+    smtp.close()
 
 
 def _trust(where: Server) -> ssl.SSLContext:

@@ -6,11 +6,12 @@ import urllib.error
 import urllib.request
 from http.client import HTTPException
 from typing import Any
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from flows.channels.message import ChannelError, Message
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_AS_IT_IS = "".join(map(chr, range(33, 127)))
 
 
 def check(recipient: str) -> str | None:
@@ -98,7 +99,9 @@ def _is_late(cause: object) -> bool:
 def _bare(recipient: str) -> str:
     """Return the URL without user part and fragment, which no request holds."""
     parts = urlsplit(recipient)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path or "/", parts.query, ""))
+    # Letters beyond ASCII as a browser writes them; what is quoted already stays.
+    path, query = quote(parts.path or "/", safe=_AS_IT_IS), quote(parts.query, safe=_AS_IT_IS)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], path, query, ""))
 
 
 def _sign_in(recipient: str) -> dict[str, str]:

@@ -37,7 +37,7 @@ def notices(client: str | None, waiting: bool, open_: bool, limit: int) -> Answe
     rows = [(str(one.id), one.created_at, one.level, one.what, one.subject, _to(one.deliveries)) for one in found]
     text = table(("ID", "WRITTEN", "LEVEL", "WHAT", "SUBJECT", "TO"), rows) if rows else ""
     errors = [f"{delivery['to']}: {delivery['error']}" for one in found for delivery in one.deliveries if delivery["error"]]
-    notes = tuple(dict.fromkeys(errors)) if rows else ("nobody was told anything yet",)
+    notes = tuple(dict.fromkeys(errors)) if rows else ("nothing waits" if waiting else "nobody was told anything yet",)
     return Answer(found, text, notes)
 
 

@@ -6,6 +6,7 @@ is made here begins with `PREFIX`, and nothing else is ever deleted. That a clie
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from flows.orchestration.applied import Applied
 from flows.orchestration.automations import apply_automation
 from flows.orchestration.deployments import POOL
 from flows.orchestration.documents import LEVELS, Blocks
+from flows.orchestration.inprocess import TAG
 from flows.orchestration.states import NOT_RUN
 from flows.registry import Registry
 from flows.settings import project_settings
@@ -96,7 +98,11 @@ def alerts(registry: Registry, global_recipients: Mapping[str, Sequence[str]]) -
                 everybody += found
                 hear = _unique([*global_recipients.get("error", ()), *found])
                 wanted += _breakdowns(f"{client.id} of runs that broke down", hear, queue=client.id)
-    wanted += _breakdowns("everybody of runs that broke down", _unique(global_recipients.get("error", ())), queue="default")
+                wanted += _by_hand(client.id, hear)
+    # No client can be called so.
+    wanted += _breakdowns(
+        "everybody of runs of no client that broke down", _unique(global_recipients.get("error", ())), queue="default"
+    )
     if hear := _unique(everybody):
         wanted.append(Alert("everybody that no worker is there", "error", hear, _workerless(), _WORKERLESS_TEXTS))
     return wanted
@@ -201,6 +207,22 @@ def _breakdowns(name: str, recipients: tuple[str, ...], *, queue: str) -> list[A
     ]
 
 
+def _by_hand(client: str, recipients: tuple[str, ...]) -> list[Alert]:
+    """Return what tells of runs that `syncs run` made in its own process: they are in no work queue."""
+    if not recipients:
+        return []
+    trigger = EventTrigger(
+        expect={"prefect.flow-run.Crashed", "prefect.flow-run.TimedOut"}, match={"prefect.resource.id": "prefect.flow-run.*"},
+        match_related=[
+            {"prefect.resource.role": "flow", "prefect.resource.name": "sync"},
+            {"prefect.resource.role": "tag", "prefect.resource.id": _literal(f"prefect.tag.{TAG}{client}")},
+        ],
+        for_each={"prefect.resource.name"}, posture=Posture.Reactive, threshold=1, within=BREAKDOWNS,
+    )  # fmt: skip
+    texts = _breakdown_texts("that `syncs run` began", json.dumps(client))
+    return [Alert(f"{client} of runs that broke down: by hand", "error", recipients, trigger, texts)]
+
+
 def _workerless() -> EventTrigger:
     return EventTrigger(
         after={"prefect.work-pool.not-ready"}, expect={"prefect.work-pool.ready", "prefect.work-pool.paused"},
@@ -228,20 +250,31 @@ _SAID = (
     "{% endif %}"
 )
 
-_BREAKDOWN_TEXTS = _texts(
-    "flow-run",
-    "{{ flow.name }} {{ flow_run.name }}: {{ flow_run.state.name }}",
-    """The flow run {{ flow_run.name }} of {{ work_queue.name }} ended as {{ flow_run.state.name }}: {{ said }}
+
+def _breakdown_texts(which: str, client: str) -> tuple[str, str, str]:
+    """Return the templates of the message about a run that broke down.
+
+    Args:
+        which: what else there is to say of the run, as a template.
+        client: its client, as an expression.
+    """
+    return _texts(
+        "flow-run",
+        "{{ flow.name }} {{ flow_run.name }}: {{ flow_run.state.name }}",
+        f"""The flow run {{{{ flow_run.name }}}} {which} ended as {{{{ flow_run.state.name }}}}: {{{{ said }}}}
 
 Nothing is lost by it: jobs that it had in hand go back by themselves when their leases end, and the next run goes on from there.
 If it happens again: `syncs run SYNC` here and now shows why; `syncs check` looks at settings and connection.
 Further ones of the next hour are not told.
 
-{{ flow_run|ui_url }}""",
-    '"client": work_queue.name, "flow": flow.name, "run": flow_run.id|string, "state": flow_run.state.name, '
-    '"message": said, "url": flow_run|ui_url',
-    _SAID,
-)
+{{{{ flow_run|ui_url }}}}""",
+        f'"client": {client}, "flow": flow.name, "run": flow_run.id|string, "state": flow_run.state.name, '
+        '"message": said, "url": flow_run|ui_url',
+        _SAID,
+    )
+
+
+_BREAKDOWN_TEXTS = _breakdown_texts("of {{ work_queue.name }}", "work_queue.name")
 
 _WORKERLESS_TEXTS = _texts(
     "no-worker",

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
@@ -30,7 +30,7 @@ _HELD = ("Scheduled", "Late")
 _UNKNOWN = (404, 405)
 
 
-def thin_out(api: SyncPrefectClient, queue_id: UUID) -> int:
+def thin_out(api: SyncPrefectClient, queue_id: UUID, *, now: datetime) -> int:
     """Delete the overdue scheduled runs of a paused queue but the newest of each deployment, and return how many went.
 
     Let go, they would all start at once; each but one would find its work done, or be cancelled because another one runs. Runs
@@ -40,8 +40,9 @@ def thin_out(api: SyncPrefectClient, queue_id: UUID) -> int:
     Args:
         api: of the server.
         queue_id: of a work queue that is still paused.
+        now: by the one clock (law 13); by this machine's, what is yet to come could go too.
     """
-    surplus = surplus_of(_overdue(api, queue_id))
+    surplus = surplus_of(_overdue(api, queue_id, now))
     for start in range(0, len(surplus), _AT_ONCE):
         chosen = {"id": {"any_": [str(each) for each in surplus[start : start + _AT_ONCE]]}}
         try:
@@ -74,11 +75,11 @@ def surplus_of(runs: Iterable[FlowRun]) -> list[UUID]:
     return surplus
 
 
-def _overdue(api: SyncPrefectClient, queue_id: UUID) -> Iterator[FlowRun]:
+def _overdue(api: SyncPrefectClient, queue_id: UUID, now: datetime) -> Iterator[FlowRun]:
     """Yield what should have started, the newest first."""
     wanted = FlowRunFilter(
         state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
-        expected_start_time=FlowRunFilterExpectedStartTime(before_=datetime.now(UTC)),
+        expected_start_time=FlowRunFilterExpectedStartTime(before_=now),
     )
     queue, offset = WorkQueueFilter(id=WorkQueueFilterId(any_=[queue_id])), 0
     while True:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from flows.orchestration.call import Call, current_call
+from flows.orchestration.environment import HEARTBEAT_SECONDS
 from flows.result import RunResult
 from flows.tracker import Progress, SilentTracker
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     pass
 
 log = logging.getLogger(__name__)
+
+TAG = "sync-clients.by-hand."
+"""With the client's id behind it the tag of these flow runs: they wait in no work queue that would say whose they are."""
 
 
 class _Watching(SilentTracker):
@@ -83,8 +87,10 @@ def run_sync(
 def _run_as_flow(call: Call, url: str | None, parameters: dict[str, Any]) -> None:
     # For Prefect's threads, which see no temporary settings: a server that is gone is asked again for 14 s in place of 62.
     os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "3")
+    from prefect import tags
     from prefect.settings import (
         PREFECT_API_URL,
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
         PREFECT_SERVER_ALLOW_EPHEMERAL_MODE,
         temporary_settings,
     )
@@ -97,9 +103,12 @@ def _run_as_flow(call: Call, url: str | None, parameters: dict[str, Any]) -> Non
     }
     if url is not None:
         updates[PREFECT_API_URL] = url
+    if PREFECT_FLOWS_HEARTBEAT_FREQUENCY.value() is None:
+        # Without it, a run whose process was killed is `Running` for ever.
+        updates[PREFECT_FLOWS_HEARTBEAT_FREQUENCY] = HEARTBEAT_SECONDS
     token = current_call.set(call)
     try:
-        with temporary_settings(updates=updates), quiet_console(call):
+        with temporary_settings(updates=updates), quiet_console(call), tags(TAG + call.sync.client.id):
             asyncio.run(_await(sync_flow(**parameters, return_state=True)))
     except Exception as error:  # noqa: BLE001 - law 14: what Prefect does is not what the run came to
         if call.error is None:

@@ -170,11 +170,11 @@ def _do(
     pausing = standing.pausing
     if step in (Step.PAUSE, Step.SIGN) and pausing is not None:
         # First: should it fail, the queue still differs, and whoever looks next does both.
-        _look_at_its_end(api, pausing)
+        _look_at_its_end(api, pausing, now=store.now())
         # One request, so that nobody ever sees the one without the other.
         api.update_work_queue(queue.id, is_paused=True, description=with_sign(queue.description, pausing))
     elif step is Step.RELEASE:
-        dropped = thin_out(api, queue.id)
+        dropped = thin_out(api, queue.id, now=store.now())
         api.update_work_queue(queue.id, is_paused=False, description=without_sign(queue.description))
     elif step is Step.CLEAN:
         api.update_work_queue(queue.id, is_paused=False, description=without_sign(queue.description))
@@ -182,18 +182,18 @@ def _do(
         begun = store.pause(client.id, None, cause="person", reason=_REASON, set_by=PERSON)
         if begun is not None:
             told.paused(client, begun)
-    elif step is Step.OBEY:
-        store.resume(client.id, by=PERSON)
+    elif step is Step.OBEY and store.resume(client.id, by=PERSON):
+        # Else somebody has resumed it since we looked, and has told of it.
         told.resumed(client, by=PERSON)
     return Change(client.id, step, dropped)
 
 
-def _look_at_its_end(api: SyncPrefectClient, pausing: Pausing) -> None:
+def _look_at_its_end(api: SyncPrefectClient, pausing: Pausing, *, now: datetime) -> None:
     """Have a run look again when the pause ends: held runs must not wait for somebody to come by."""
     if pausing.until is None:
         return
     at = datetime.fromtimestamp(math.ceil(pausing.until.timestamp() / _SLOT) * _SLOT, UTC)
-    if at <= datetime.now(UTC):
+    if at <= now:
         return
     try:
         deployment = api.read_deployment_by_name(DEPLOYMENT)

@@ -124,6 +124,12 @@ def test_a_webhook_that_refuses(hook: Hook, status: int, caplog: pytest.LogCaptu
     assert [path for _, path, _ in hook.requests] == [f"/hook/{SECRET}"], "asked once, and nowhere else"
 
 
+def test_a_webhook_with_letters_beyond_ascii(hook: Hook) -> None:
+    """They are quoted as a browser does it, and what is quoted already stays as it is."""
+    send(hook.url("grün/a%2Fb?größe=1&x=%C3%A4"), Message("error", "s", "b"))
+    assert [path for _, path, _ in hook.requests] == ["/gr%C3%BCn/a%2Fb?gr%C3%B6%C3%9Fe=1&x=%C3%A4"]
+
+
 def test_a_webhook_with_a_sign_in(hook: Hook) -> None:
     """A user and password in the URL go as Basic auth, and are not asked for as a part of the host."""
     send(f"http://me%40x.org:p%2Fw@127.0.0.1:{hook.port}?key=1#not-sent", MESSAGE)

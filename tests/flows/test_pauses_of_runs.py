@@ -268,3 +268,16 @@ def test_late_trouble_of_a_listing_changes_nothing(store: JobStore, remote: Remo
     result = run(store, remote)
     assert (result.state, result.message[:8]) == ("failed", "listing:")
     assert pauses(store) == [("person", 0, 0, "anna")]
+
+
+@pytest.mark.rows("SC-17", "SC-20")
+def test_a_page_is_a_success(store: JobStore, remote: Remote) -> None:
+    """Trouble with the listing now and then is no trouble in a row, also where nothing has changed and no job is due."""
+    assert run(store, remote).succeeded == 30
+    for _ in range(4):
+        remote.page_faults[0] = Fault(500)
+        assert run(store, remote).state == "failed"
+        remote.page_faults.clear()
+        assert run(store, remote).succeeded == 0
+    assert pauses(store) == []
+    assert query(store, "SELECT errors, level FROM client") == [{"errors": 0, "level": 0}]

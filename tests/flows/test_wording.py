@@ -10,6 +10,9 @@ from flows.wording import body, causes_text, clean, listed, sign, span
 @pytest.mark.parametrize(
     ("message", "said"),
     [
+        # Whoever wrote it did not mask its sign-in; and nothing moves the cursor of a terminal.
+        ("GET https://robot:geheim@shop.example/rows: 401", "GET https://shop.example/rows: 401"),
+        ("listing: no \x1b[31mroom\x07 \u202e here", "listing: no [31mroom here"),
         # Ours: neither query nor body is in it; the key is named elsewhere.
         (
             "GET https://shop.example/rows/k-1: 503 Service Unavailable",

@@ -75,6 +75,8 @@ def test_the_twin_of_an_entity_ends_and_is_told_of(store: JobStore) -> None:
     ]
     assert told[0].message == told[1].message == row(store, twin)["message"]
     assert (row(store, twin)["state"], row(store, twin)["finished_at"] is not None) == ("failure", True)
+    news = store.notices.news(LANE.client)
+    assert [(one.job_id, one.key, one.message) for one in news] == [(one.id, "a", one.message) for one in told]
     found = record(store, "a")
     assert found is not None
     assert (bool(found["is_poison"]), found["poison_version"]) == (True, "1")

@@ -401,6 +401,28 @@ def test_runs_that_break_down_are_told(world: World) -> None:
 
 @pytest.mark.rows("SC-22")
 @pytest.mark.usefixtures("settings")
+def test_a_run_by_hand_that_crashes_is_told(world: World) -> None:
+    """What `syncs run` makes is in no work queue: its tag says whose it is, and its heartbeat that it lives."""
+    flow = next(one for one in world.project.find("flows") if one["name"] == "sync")
+    for client in ("tiny", "other"):
+        body = {"flow_id": flow["id"], "name": f"{client}.things", "tags": [f"sync-clients.by-hand.{client}"]}
+        _end(world, _posted(f"{world.url}/flow_runs/", body)["id"], "CRASHED", "Crashed", "No heartbeat for 90 s")
+    until(lambda: world.mails_to(OPS) and world.mails_to(TEAM))
+    time.sleep(1)
+    (mail,) = world.mails_to(TEAM)
+    assert len(world.mails_to(OPS)) == 1
+    assert "tiny.things that `syncs run` began ended as Crashed: No heartbeat for 90 s" in mail.get_content()
+
+
+def test_a_client_can_be_called_everybody() -> None:
+    """No two automations have one name, whatever a client is called."""
+    hear = ["https://hooks.example.org/x"]
+    made = alerts.alerts(Registry(clients={"everybody": _client("everybody"), "a": _client("a")}), {"error": hear})
+    assert len({one.name for one in made}) == len(made)
+
+
+@pytest.mark.rows("SC-22")
+@pytest.mark.usefixtures("settings")
 def test_a_pool_without_worker_is_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs that nobody would start are told when no worker came back in time; a restarted worker is no news."""
     from datetime import timedelta
@@ -447,6 +469,10 @@ def test_the_trouble_of_a_run_reaches_people(world: World) -> None:
     assert "shut.doors" in text
     assert "syncs resume shut" in text
     assert "/runs/flow-run/" in text, "where to look"
+    [flow_run] = [one for one in world.project.find("flow_runs") if one["name"] == "shut.doors"]
+    assert "sync-clients.by-hand.shut" in flow_run["tags"]
+    beats = {"event": {"name": ["prefect.flow-run.heartbeat"]}, "resource": {"id": [f"prefect.flow-run.{flow_run['id']}"]}}
+    assert until(lambda: world.project.find("events", filter=beats)), "or its crash would never be seen"
     events = world.project.find(
         "events", filter={"event": {"name": ["sync.client.paused"]}, "any_resource": {"id": ["sync.client.shut"]}}
     )

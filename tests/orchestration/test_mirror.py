@@ -450,3 +450,22 @@ def _timed(project: Project) -> float:
     else:
         assert err == ""
     return time.monotonic() - started
+
+
+@pytest.mark.rows("SC-20")
+def test_the_clock_of_this_machine_does_not_matter(project: Project, api: SyncPrefectClient, store: JobStore, apart: str) -> None:
+    """By this machine's clock the pause has ended, by the database's it has not: somebody looks when it has."""
+    if store.db.dialect != "sqlite":
+        pytest.skip("needs a clock that can be set")
+    behind = datetime.now(UTC) - timedelta(hours=1)
+    store.db.clock = lambda: behind
+    own = JobStore(store.db)
+    held = own.pause(apart, 1800, cause="person", reason="", set_by="anna")
+    [change] = reconcile(api, own, {apart: a_client(apart)})
+    assert change.step is Step.PAUSE
+    assert held is not None
+    assert held.until is not None
+    due = [datetime.fromisoformat(run["expected_start_time"]) for run in _runs_of(project, "pauses")]
+    assert [
+        round((when - held.until).total_seconds()) // 6 for when in due if when < datetime.now(UTC) - timedelta(minutes=20)
+    ] == [0]

@@ -1,10 +1,11 @@
 """What a process does to show its pauses in Prefect when no server answers: nothing, quickly, and without complaint."""
 
+import json
 import subprocess
 import sys
 import threading
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -122,7 +123,7 @@ def test_an_older_server_lets_its_queue_go_all_the_same(httpserver: HTTPServer) 
     from flows.orchestration.backlog import thin_out
     from flows.orchestration.mirror import hasty_client
 
-    deployment, flow = str(uuid4()), str(uuid4())
+    deployment, flow, now = str(uuid4()), str(uuid4()), datetime.now(UTC) - timedelta(hours=1)
     held = [
         {
             "id": str(uuid4()), "flow_id": flow, "deployment_id": deployment, "auto_scheduled": True, "state_name": "Late",
@@ -134,7 +135,11 @@ def test_an_older_server_lets_its_queue_go_all_the_same(httpserver: HTTPServer) 
     httpserver.expect_request("/api/flow_runs/filter").respond_with_json(held)
     httpserver.expect_oneshot_request("/api/flow_runs/bulk_delete").respond_with_data("no such thing", status=404)
     with hasty_client(httpserver.url_for("/api")) as api:
-        assert thin_out(api, uuid4()) == 0
+        assert thin_out(api, uuid4(), now=now) == 0
         httpserver.expect_request("/api/flow_runs/bulk_delete").respond_with_data("no", status=422)
         with pytest.raises(PrefectHTTPStatusError):
-            thin_out(api, uuid4())
+            thin_out(api, uuid4(), now=now)
+    asked = [json.loads(one.data) for one, _ in httpserver.log if one.path.endswith("/filter")]
+    # Not the time of this machine: what is yet to come would be taken for overdue.
+    befores = [one["flow_runs"]["expected_start_time"]["before_"] for one in asked]
+    assert [datetime.fromisoformat(one) for one in befores] == [now, now]
