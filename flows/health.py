@@ -119,7 +119,7 @@ class Health:
             The answer; of a probe's job that met trouble one that puts it back without using an attempt (E-97).
         """
         client, outcome = done.job.lane.client, done.verdict.outcome
-        probe = self._probing.get(_claim(done.job))
+        probe = self._probing.get(_claim(done.job)) if self._probing else None
         if probe is not None:
             self.answered(probe, done.verdict)
             return self._spared(done)
@@ -130,6 +130,9 @@ class Health:
         return done
 
     def _count(self, client: str, *, trouble: bool) -> None:
+        if not trouble and not self._row.get(client) and not self._heard.get(client):
+            # The common case takes no lock.
+            return
         with self._counting:
             if trouble:
                 self._row[client] = self._row.get(client, 0) + 1
@@ -141,7 +144,7 @@ class Health:
         answers: dict[tuple[str, int], list[Settled]] = {}
         for one in settled:
             client, generation, outcome = one.job.lane.client, one.job.client_generation, one.verdict.outcome
-            is_probe = _claim(one.job) in self._probing
+            is_probe = bool(self._probing) and _claim(one.job) in self._probing
             # What a save made of a success may be a pause, too. That of a probe has changed the generation, and is no late one.
             if isinstance(outcome, Pause):
                 self.pause(client, outcome, one.verdict.cause, generation=None if is_probe else generation)
