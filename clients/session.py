@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from clients.transport import Answer, RawHeaders, Target
+    from clients.target import Target
+    from clients.transport import Answer, RawHeaders
 
 MAX_REDIRECTS = 10
 MAX_BYTES = 64 * 1024 * 1024
@@ -67,7 +68,8 @@ class Session:
         max_bytes: int,
         total_timeout: float | None,
     ) -> None:
-        from clients.transport import Wire, parse_target
+        from clients.target import parse_target
+        from clients.transport import Wire
 
         total = 10 * timeout if total_timeout is None else total_timeout
         if timeout <= 0 or max_bytes <= 0 or total <= 0:

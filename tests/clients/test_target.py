@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clients.transport import parse_target
+from clients.target import parse_target
 
 PARTS = st.sampled_from([*"aZ09._~-/?&=+%:@,;()'\"#[]{}|\\^ ", "..", "//", "%2F", "%zz", "%2f", "é", "\x00", "\n", "\u2028"])
 
