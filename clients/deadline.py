@@ -61,13 +61,20 @@ class _Stream(httpcore.NetworkStream):
     def __init__(self, inner: httpcore.NetworkStream, deadline: Deadline) -> None:
         self._inner = inner
         self._deadline = deadline
+        # Asked twice before each request, whether the other side has closed.
+        self.get_extra_info = inner.get_extra_info  # type: ignore[method-assign]
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         return self._inner.read(max_bytes, self._deadline.left(timeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        if len(buffer) <= _PIECE:
+            # The common case; each request that has no body is followed by a write of nothing.
+            if buffer:
+                self._inner.write(buffer, self._deadline.left(timeout))
+            return
         # In pieces: httpcore gives each send of a part its whole timeout anew, and a slow reader takes many.
-        for start in range(0, len(buffer) or 1, _PIECE):
+        for start in range(0, len(buffer), _PIECE):
             self._inner.write(buffer[start : start + _PIECE], self._deadline.left(timeout))
 
     def close(self) -> None:
@@ -77,6 +84,3 @@ class _Stream(httpcore.NetworkStream):
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
         return _Stream(self._inner.start_tls(ssl_context, server_hostname, self._deadline.left(timeout)), self._deadline)
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._inner.get_extra_info(info)

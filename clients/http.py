@@ -95,10 +95,12 @@ class HttpClient(Session):
             NotModifiedError: it is still the same.
             ClientError: as the tree in `errors` says.
         """
-        known: Validator | None = Validator(if_none_match, if_modified_since)
+        known: Validator | None = None
         place = ("", "", "")
         validators = self._validators if self._validators is not None else offered()
-        if validators is not None and known == Validator():
+        if if_none_match or if_modified_since:
+            known = Validator(if_none_match, if_modified_since)
+        elif validators is not None:
             place = (self.identity, "GET", self._url(path, encode_params(params) if params else ""))
             known = validators.get(*place)
         conditions = known.headers() if known is not None else {}

@@ -31,11 +31,8 @@ class Pace:
             raw_headers: looked through first, because most answers say nothing of it.
             headers: the same with names in lower case, where they are decoded already.
         """
-        for name, _ in raw_headers:
-            lower = name.lower()
-            if b"rate" in lower or lower.endswith(b"-limit"):
-                break
-        else:
+        names = b" ".join([name for name, _ in raw_headers]).lower()
+        if b"rate" not in names and b"-limit" not in names:
             return
         if headers is None:
             headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in raw_headers}

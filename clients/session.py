@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from clients.transport import Answer, RawHeaders, Target
+    from clients.target import Target
+    from clients.transport import Answer, RawHeaders
 
 MAX_REDIRECTS = 10
 MAX_BYTES = 64 * 1024 * 1024
@@ -67,7 +68,8 @@ class Session:
         max_bytes: int,
         total_timeout: float | None,
     ) -> None:
-        from clients.transport import Wire, parse_target
+        from clients.target import parse_target
+        from clients.transport import Wire
 
         total = 10 * timeout if total_timeout is None else total_timeout
         if timeout <= 0 or max_bytes <= 0 or total <= 0:
@@ -79,10 +81,14 @@ class Session:
                 raise ValueError("give auth or a user in base_url, not both")
             auth = Basic(*user)
         try:
-            self._origin = parse_target(base).origin
+            self._base = parse_target(base)
         except ValueError as exc:
             raise ValueError(f"base_url: {exc}") from None
+        self._origin = self._base.origin
         self._root, _, self._query = base.partition("?")
+        slash = self._root.find("/", self._root.index("://") + 3)
+        #: Where the path begins in a URL that is built on it.
+        self._path_at = slash if slash >= 0 else len(self._root)
         self._folder = self._root if self._root.endswith("/") else f"{self._root}/"
         self._auth = auth
         own = {unquote_plus(pair.partition("=")[0]) for pair in self._query.split("&") if pair}
@@ -221,7 +227,8 @@ class Session:
             if credentials is not None and credentials.params:
                 query = "&".join(filter(None, (query, encode_params(dict(credentials.params)))))
             if query or known:
-                target = self._parse(with_query(url, query))
+                full = with_query(url, query)
+                target = (self._base.beside(full[self._path_at :]) if known else None) or self._parse(full)
         except ValueError as exc:
             raise RejectedError(str(exc), method=method, url=url) from None
         return target, credentials

@@ -253,7 +253,7 @@ class SoapClient:
                 raise _away(error)
             if answer.status not in REDIRECTS:
                 return answer.content
-            from clients.transport import parse_target
+            from clients.target import parse_target
 
             try:
                 url = parse_target(url).join(answer.header(b"location"))
@@ -270,7 +270,7 @@ class SoapClient:
         self, wire: Wire, method: str, url: str, content: bytes | None, headers: Mapping[str, str]
     ) -> tuple[Answer, Credentials | None]:
         """Send a request; return the answer, and the credentials that went along, if any."""
-        from clients.transport import parse_target
+        from clients.target import parse_target
 
         target = parse_target(url)
         ours = self._auth is not None and target.origin in self._origins

@@ -1,4 +1,4 @@
-"""The only module that knows httpx: sends one request, reads the answer, translates every failure into our error tree.
+"""With `target` the only module that knows httpx: sends a request, reads the answer, translates each failure into our error tree.
 
 It goes below `httpx.Client`, to the transports, whose interface is one method. What the client adds per request
 (merging of URLs and headers, cookies, hooks, redirects, an INFO line with the whole URL) is either done once by
@@ -33,6 +33,7 @@ from clients.errors import (
     UnreadableError,
 )
 from clients.exchange import Recorder
+from clients.target import Target
 from clients.urls import Origin
 
 RawHeaders = list[tuple[bytes, bytes]]
@@ -57,43 +58,6 @@ class _Body(httpx.SyncByteStream):
 
 
 _NO_BODY = _Body(b"")
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A URL, parsed once by the same parser that sends it: what is compared is what is connected to."""
-
-    url: httpx.URL
-    origin: Origin
-    host: bytes
-
-    def join(self, location: str) -> str:
-        """Resolve `location` against this URL; its user part and fragment are dropped.
-
-        Raises:
-            ValueError: it is not a URL.
-        """
-        try:
-            return str(self.url.join(location).copy_with(fragment=None, userinfo=b""))
-        except (httpx.InvalidURL, ValueError):
-            raise ValueError("not a URL") from None
-
-
-def parse_target(url: str) -> Target:
-    """Parse an absolute http or https URL.
-
-    Raises:
-        ValueError: it is not one; the message does not repeat it.
-    """
-    try:
-        parsed = httpx.URL(url)
-    except (httpx.InvalidURL, ValueError):
-        raise ValueError("not a URL that can be requested") from None
-    scheme, host = parsed.scheme, parsed.raw_host
-    # A percent sign is what httpx makes of characters that no host has; only an IPv6 zone may have one.
-    if scheme not in ("http", "https") or not host or (b"%" in host and b":" not in host):
-        raise ValueError("not an absolute http or https URL")
-    return Target(parsed, (scheme, host.decode("ascii"), parsed.port or (80 if scheme == "http" else 443)), parsed.netloc)
 
 
 @dataclass(frozen=True, slots=True)

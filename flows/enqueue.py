@@ -156,11 +156,17 @@ def _policy(job_type: JobType) -> "Policy":
 
 def _serial_key(job_type: JobType, payload: Any) -> str | None:
     key = None if job_type.serial is None else _asked(job_type, "serial", job_type.serial, payload)
-    if key is None or isinstance(key, str):
-        return key
-    if isinstance(key, int):
-        return str(key)
-    raise PayloadError(f"job type {job_type.id!r}: serial must return text or None, got {type(key).__name__}")
+    if key is None:
+        return None
+    if not isinstance(key, str | int):
+        raise PayloadError(f"job type {job_type.id!r}: serial must return text or None, got {type(key).__name__}")
+    from jobs.page import LONGEST_KEY
+
+    key = str(key)
+    # PostgreSQL's index takes no longer ones; said here, it is the same on both databases.
+    if len(key) * 4 > LONGEST_KEY and (size := len(key.encode(errors="replace"))) > LONGEST_KEY:
+        raise PayloadError(f"job type {job_type.id!r}: serial returned a key of {size:,} bytes; {LONGEST_KEY:,} is the most")
+    return key
 
 
 class _Process:

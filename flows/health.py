@@ -125,7 +125,7 @@ class Health:
             The answer; of a probe's job that met trouble one that puts it back without using an attempt (E-97).
         """
         client, outcome = done.job.lane.client, done.verdict.outcome
-        probe = self._probing.get(claim_of(done.job))
+        probe = self._probing.get(claim_of(done.job)) if self._probing else None
         if probe is not None:
             self.answered(probe, done.verdict)
             return self._spared(done)

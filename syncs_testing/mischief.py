@@ -127,6 +127,12 @@ def null(api: Api, seen: Seen, view: View) -> None:
         view.rows = None
 
 
+def text_for_rows(api: Api, seen: Seen, view: View) -> None:
+    """Say in words that there is nothing to show, where the rows should be."""
+    if view.page > 1 or api.style.kind == "SinglePage":
+        view.rows = "busy, try again"
+
+
 def null_last(api: Api, seen: Seen, view: View) -> None:
     """End with a page that is null."""
     if view.next is None and view.rows and view.page > 1 and api.style.announcing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -233,6 +234,17 @@ def test_serial_keys(used: JobStore) -> None:
     assert [row.serial_key for row in rows(used)] == ["a", "7", None]
     with pytest.raises(PayloadError, match="serial must return text or None, got list"):
         enqueue(declare(serial=lambda _: []), 1)
+
+
+def test_a_serial_key_that_is_too_long(used: JobStore) -> None:
+    """Said where it is queued, alike on both databases: PostgreSQL's index takes no longer ones."""
+    digits = random.Random(1)
+    longest = "".join(digits.choice("abcdefghijklmnopqrstuvwxyz0123456789") for _ in range(2000))
+    enqueue(declare(serial=lambda _: longest), 1)
+    for key in (longest + "a", "é" * 1001):
+        with pytest.raises(PayloadError, match=r"serial returned a key of 2,00\d bytes; 2,000 is the most"):
+            enqueue(declare(serial=lambda _, key=key: key), 1)
+    assert [row.serial_key for row in rows(used)] == [longest]
 
 
 # -- the caller's transaction ----------------------------------------------------------------------------------------------------

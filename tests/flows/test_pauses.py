@@ -2,7 +2,8 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,6 +13,7 @@ from ward import System, client, drain, orders, pauses, query, queue, registry, 
 from clients import AuthRefusedError, RateLimitedError, RejectedError, ServerError, TransientError, UnknownOutcomeError
 from flows import Window, lease, process
 from flows.health import SPARED
+from flows.registry import Registry
 from flows.work import work
 from jobs import Failure, JobStore, Queue, Retry, Snooze
 
@@ -33,6 +35,21 @@ def slowing_down() -> System:
 
     system.ill = slow_down
     return system
+
+
+@contextmanager
+def both_working(stores: tuple[JobStore, JobStore], declared: Registry) -> Iterator[None]:
+    """Have a worker on each of the two stores until the block ends."""
+    stop = threading.Event()
+    threads = [threading.Thread(target=work, args=(one, declared), kwargs={"stop": stop}) for one in stores]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
 
 
 @pytest.mark.rows("SC-16", "SC-20", "T15")
@@ -308,16 +325,8 @@ def test_a_slow_probe_keeps_its_right(store: JobStore, open_store: Callable[...,
     queue(store, kind, 6)
     store.pause("shop", 60, cause="person", reason="", set_by="anna")
     run_out(store)
-    stop = threading.Event()
-    threads = [threading.Thread(target=work, args=(one, declared), kwargs={"stop": stop}) for one in (store, open_store())]
-    for thread in threads:
-        thread.start()
-    try:
+    with both_working((store, open_store()), declared):
         until(lambda: len(system.requests) >= 3)
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
     first, *others = sorted(system.requests)
     assert all(one[0] >= first[1] for one in others)
     assert pauses(store) == [("person", 0, 1, "probe")]
@@ -344,23 +353,17 @@ def test_a_probe_that_hangs_does_not_keep_the_client_shut(
     queue(store, kind, 6)
     store.pause("shop", 60, cause="person", reason="", set_by="anna")
     run_out(store)
-    stop = threading.Event()
-    threads = [threading.Thread(target=work, args=(one, declared), kwargs={"stop": stop}) for one in (store, open_store())]
-    for thread in threads:
-        thread.start()
-    try:
-        until(lambda: len(system.requests) == 5)
-        # A third has tried where the second one's answer was slow to reach the table.
-        ((*pausing, ended_by),) = pauses(store)
-        assert (*pausing[:2], ended_by) == ("person", 0, "probe")
-        assert pausing[2] in (2, 3)
-        halt.set()
-        until(lambda: states(store) == {"success": 6})
-    finally:
-        halt.set()
-        stop.set()
-        for thread in threads:
-            thread.join()
+    with both_working((store, open_store()), declared):
+        try:
+            until(lambda: len(system.requests) == 5)
+            # A third has tried where the second one's answer was slow to reach the table.
+            ((*pausing, ended_by),) = pauses(store)
+            assert (*pausing[:2], ended_by) == ("person", 0, "probe")
+            assert pausing[2] in (2, 3)
+            halt.set()
+            until(lambda: states(store) == {"success": 6})
+        finally:
+            halt.set()
     assert len(pauses(store)) == 1
 
 
