@@ -59,6 +59,10 @@ class Desk:
         Raises:
             SettingsError, SQLAlchemyError: as in `look`.
         """
+        is_well = result.state == "success" and not result.failed
+        if is_well and not self._store.notices.concerns(sync.client.id, sync.id):
+            # By far the most runs: neither is anything open, nor is there anything to say.
+            return False
         ended, _ = self._fold(sync.client, sync, result)
         return sync.id in ended
 

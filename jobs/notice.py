@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, and_, bindparam, delete, exists, func, insert, literal_column, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, case, delete, exists, func, insert, literal_column, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from jobs.clock import UTCDateTime
@@ -183,6 +183,12 @@ class Notices:
             .order_by(news.c.id)
             .limit(BATCH)
         )
+        is_open = exists().where(
+            notice.c.client == of_client, notice.c.subject == bindparam("b_subject"), notice.c.closed_at.is_(None)
+        )
+        is_untold = exists().where(news.c.client == of_client, news.c.type == bindparam("b_subject"))
+        # A literal in the place of a Boolean, which SQLite has not.
+        self._concerns = select(case((or_(is_open, is_untold), literal_column("1")), else_=literal_column("0")))
         unknown_pause = exists().where(pause.c.client == client.c.id, pause.c.id > client.c.told)
         self._paused = select(client.c.id).where(unknown_pause)
         is_paused = exists().where(pause.c.client == notice.c.client, pause.c.ended_at.is_(None))
@@ -217,6 +223,11 @@ class Notices:
             gathered = connection.execute(self._gathered, {"ago": -gather}).all()
         found |= {row.client for row in gathered if row.ripe and not row.held}
         return sorted(found & set(clients))
+
+    def concerns(self, client_id: str, subject: str) -> bool:
+        """Tell whether a notice of this sync or job type is open, or anything of it is still to be told."""
+        with self._db.read() as connection:
+            return bool(connection.execute(self._concerns, {"b_client": client_id, "b_subject": subject}).scalar_one())
 
     def news(self, client_id: str, *, ended: str = "", after: int = 0) -> list[News]:
         """Return the failures of a client that can be told now, the oldest first, at most `BATCH` of them.
