@@ -7,7 +7,7 @@ from dataclasses import dataclass
 class Applied:
     """One thing that should be on the server, and what was done for it."""
 
-    #: work pool, work queue, deployment, block or automation.
+    #: work pool, work queue, deployment, block, automation or variable.
     kind: str
     name: str
     #: created, updated, unchanged or deleted.

@@ -27,6 +27,7 @@ from flows.orchestration.alerts import apply_alerts
 from flows.orchestration.applied import Applied
 from flows.orchestration.automations import apply_automations
 from flows.orchestration.deployments import POOL, apply_deployments, apply_pool, apply_queues
+from flows.orchestration.project import apply_project
 
 
 @contextlib.contextmanager
@@ -50,7 +51,7 @@ def setup(url: str, *, folder: Path | None = None, complain: Callable[[str], Non
     Args:
         url: of the API.
         folder: the project's, with `prefect.yaml`; by default the working directory.
-        complain: is told of each recipient of notices that cannot be used, in one line.
+        complain: is told, in one line each, of recipients that cannot be used and of a server that is another project's.
 
     Raises:
         UsageError: `prefect.yaml` cannot be deployed.
@@ -69,6 +70,7 @@ def apply_rest(
         *apply_deployments(client, folder, url=url),
         *apply_automations(client),
         *apply_alerts(client, declared, complain=complain),
+        apply_project(client, folder, complain),
     ]
 
 
