@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime, timedelta
 from functools import partial
 from operator import itemgetter
 from typing import Any
@@ -28,6 +29,9 @@ GLANCE = 0.1
 
 SPARED = 5
 """Times that a job may be the probe of a client in trouble without using an attempt; then the trouble could be its own."""
+
+SOONEST = 1.0
+"""Seconds that a pause lasts at least: with none, the client would be asked again and again, each time by a probe."""
 
 _AS_PROBE = "as a probe, no attempt used: "
 
@@ -203,11 +207,17 @@ class Health:
             if (known := self.paused.get(client)) is not None:
                 return known
             pause = partial(
-                self._store.pause, client, outcome.when, cause=cause, reason=outcome.reason, set_by=self._worker,
+                self._store.pause, client, self._when(outcome), cause=cause, reason=outcome.reason, set_by=self._worker,
                 generation=generation,
             )  # fmt: skip
             pausing: Pausing | None = self._patient(pause)
         return self._note(pausing)
+
+    def _when(self, outcome: Pause) -> float | datetime | None:
+        if isinstance(outcome.when, datetime):
+            soonest: datetime = self._patient(self._store.now) + timedelta(seconds=SOONEST)
+            return max(outcome.when, soonest)
+        return None if outcome.when is None else max(outcome.when, SOONEST)
 
     def _note(self, pausing: Pausing | None) -> Pausing | None:
         if pausing is not None:
@@ -251,7 +261,7 @@ class Health:
         if verdict is None or isinstance(outcome, Snooze):
             well = None
         elif isinstance(outcome, Pause):
-            well, more = False, {"reason": outcome.reason, "when": outcome.when, "cause": verdict.cause}
+            well, more = False, {"reason": outcome.reason, "when": self._when(outcome), "cause": verdict.cause}
         elif verdict.trouble:
             well, more = False, {"reason": outcome.message if isinstance(outcome, Failure) else ""}
         end = partial(self._store.end_probe, probe, well, durations=policy.durations, set_by=self._worker, **more)

@@ -2,8 +2,8 @@
 
 import getpass
 import re
-from collections.abc import Iterable, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,6 +14,7 @@ from flows.cli.declared import complete_clients, declared
 from flows.errors import UsageError
 
 if TYPE_CHECKING:
+    from flows.declaration import Client
     from flows.registry import Registry
     from jobs.history import PauseView
     from jobs.store import JobStore
@@ -73,7 +74,7 @@ def pause(client: str | None, duration: str | None, reason: str, everyone: bool)
             documents.append({"client": name, "paused_until": held.until, "reason": held.reason})
             until = "until `syncs resume`" if held.until is None else f"until {moment(held.until)}"
             lines.append(f"{name} is paused {until}")
-        notes = _show(store, registry, names)
+        notes = _show(store, registry.clients, names)
     return Answer(documents if everyone else documents[0], "\n".join(lines), notes)
 
 
@@ -94,18 +95,20 @@ def resume(client: str | None, everyone: bool) -> Answer:
     from flows.told import Told
 
     registry = declared()
-    names = _chosen(registry, client, everyone)
     who = _who()
     documents, lines = [], []
-    # What is sent meanwhile need not be waited for twice.
-    with closing(open_store()) as store, Told(store, registry) as told:
-        for name in names:
-            resumed = store.resume(name, by=who)
-            if resumed:
-                told.resumed(registry.clients[name], by=who)
-            documents.append({"client": name, "resumed": resumed})
-            lines.append(f"{name} {'goes on' if resumed else 'was not paused'}")
-        notes = _show(store, registry, names)
+    with closing(open_store()) as store:
+        left_over = _left_over(store, registry, None if everyone else client)
+        clients, names = {**registry.clients, **left_over}, list(left_over) or _chosen(registry, client, everyone)
+        # What is sent meanwhile need not be waited for twice.
+        with Told(store, registry, clients=clients.values()) as told:
+            for name in names:
+                resumed = store.resume(name, by=who)
+                if resumed:
+                    told.resumed(clients[name], by=who)
+                documents.append({"client": name, "resumed": resumed})
+                lines.append(f"{name} {'goes on' if resumed else 'was not paused'}")
+            notes = _show(store, clients, names)
     return Answer(documents if everyone else documents[0], "\n".join(lines), notes)
 
 
@@ -179,7 +182,19 @@ def _chosen(registry: "Registry", client: str | None, everyone: bool) -> list[st
     return list(registry.clients) if client is None else [registry.client(client).id]
 
 
-def _show(store: "JobStore", registry: "Registry", names: Iterable[str]) -> tuple[str, ...]:
+def _left_over(store: "JobStore", registry: "Registry", name: str | None) -> dict[str, "Client"]:
+    """Return a client that no file declares any more and that is still paused: nobody else would let it go."""
+    if name is None or name in registry.clients:
+        return {}
+    standing = store.standing(name)
+    if standing.pausing is None and standing.reopening is None:
+        return {}
+    from flows.declaration import Client
+
+    return {name: Client(name, connect=lambda _: nullcontext())}
+
+
+def _show(store: "JobStore", clients: "Mapping[str, Client]", names: Iterable[str]) -> tuple[str, ...]:
     """Let the work queues follow, if a Prefect server is configured; the pause itself is done by now."""
     from flows.cli.route import find_route
     from flows.orchestration.watch import look_soon
@@ -189,7 +204,7 @@ def _show(store: "JobStore", registry: "Registry", names: Iterable[str]) -> tupl
         return ()
     if not route.through_prefect:
         return (f"{route.why_not}: work queues follow later",)
-    if look_soon(store, registry.clients, url=route.url, only=set(names), within=_PATIENCE) is None:
+    if look_soon(store, clients, url=route.url, only=set(names), within=_PATIENCE) is None:
         return ("the Prefect server does not take it in: work queues follow later",)
     return ()
 

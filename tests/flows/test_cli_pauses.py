@@ -63,6 +63,19 @@ def test_a_client_is_held_until_then_or_until_resumed(here: JobStore) -> None:
     assert here.paused("petstore") is None
 
 
+def test_a_client_that_is_declared_no_more(here: JobStore) -> None:
+    """It can be let go as long as it is paused; behind that nobody knows it."""
+    here.pause("ghost", None, cause="enforced", reason="401", set_by="a worker")
+    assert document("resume", "ghost") == {"client": "ghost", "resumed": True}
+    assert here.paused("ghost") is None
+    code, _, err = syncs("resume", "ghost")
+    assert code == 2
+    assert "no client is called 'ghost'" in err or "ghost" in err
+    here.pause("ghost", None, cause="enforced", reason="401", set_by="a worker")
+    assert syncs("resume", "ghost", "--all")[0] == 2
+    assert here.paused("ghost") is not None
+
+
 def test_all_clients_at_once(here: JobStore) -> None:
     """`--all` is every client that is declared, and its document a list."""
     assert [each["client"] for each in document("pause", "--all", "--for", "1h")] == ["petstore", "shop"]

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from flows import Window, lease, process
 from flows.health import SPARED
 from flows.registry import Registry
 from flows.work import work
-from jobs import Failure, JobStore, Queue, Retry, Snooze
+from jobs import Failure, JobStore, Pause, Queue, Retry, Snooze
 
 DOWN = ServerError("503 Service Unavailable", method="GET", url="https://shop.example/", status=503)
 
@@ -98,6 +99,26 @@ def test_each_probe_that_fails_is_one_request_and_a_longer_pause(store: JobStore
     run_out(store)
     assert drain(store, kind).succeeded == 40
     assert query(store, "SELECT errors, level FROM client") == [{"errors": 0, "level": 0}]
+
+
+@pytest.mark.parametrize("when", [0.0, datetime(2020, 1, 1, tzinfo=UTC)], ids=["no time", "the past"])
+def test_a_pause_of_no_time_is_a_second(store: JobStore, when: float | datetime) -> None:
+    """A job that asks for it again and again is no storm of probes."""
+    system = System()
+
+    def process_(job: Any, found: System) -> Any:
+        found.ask(job.payload)
+        return Pause(when, "busy")
+
+    kind = orders(client(system), process=process_, concurrency=1)
+    queue(store, kind, 3)
+    with working(store, kind):
+        until(lambda: len(system.requests) >= 2)
+        time.sleep(2.5)
+    begins = [began for began, _, _ in system.requests]
+    assert all(later - earlier > 0.9 for earlier, later in pairwise(begins)), begins
+    assert 2 <= len(begins) <= 5
+    assert states(store) == {"queued": 3}
 
 
 @pytest.mark.rows("E-97")
