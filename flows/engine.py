@@ -29,7 +29,8 @@ from flows.prober import Prober
 from flows.registry import load
 from flows.result import RunResult
 from flows.settings import client_settings
-from flows.told import SILENT, Teller, Told
+from flows.teller import SILENT, Teller
+from flows.told import Told
 from flows.tracker import Progress, SilentTracker, Tracker, Waking
 from jobs import JobsError, LostLease, Queue
 from jobs.errors import DatabaseLost

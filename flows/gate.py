@@ -9,7 +9,7 @@ from flows.health import Health
 from flows.hours import Hours
 from flows.lister import Ended
 from flows.prober import Prober
-from flows.told import Teller
+from flows.teller import Teller
 from jobs.job import Verdict
 from jobs.outcome import Failure, Success
 from jobs.pause import Pausing, Standing

@@ -16,7 +16,7 @@ from flows.health import Health
 from flows.lease import LeaseKeeper
 from flows.tally import count, label_of, name_of, sum_up
 from flows.task import Order, Task
-from flows.told import SILENT, Teller
+from flows.teller import SILENT, Teller
 from flows.tracker import Progress, Tracker
 from jobs.job import Done, Job, Settled, Verdict
 from jobs.store import JobStore

@@ -16,7 +16,7 @@ from flows.declaration import Client
 from flows.hours import Hours
 from flows.streak import Streaks, claim_of
 from flows.tally import reason_of
-from flows.told import SILENT, Teller
+from flows.teller import SILENT, Teller
 from jobs import JobsError
 from jobs.job import Done, Job, Settled, Verdict
 from jobs.outcome import Failure, Pause, Snooze

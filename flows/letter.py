@@ -8,13 +8,11 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from flows.house import House
 from flows.wording import body, causes_text, clock, counted, listed, span
 from jobs.notice import MOST_WAITING, Letter, Notice
-
-if TYPE_CHECKING:
-    from flows.notice import House
 
 PAUSED, RESUMED = "sync.client.paused", "sync.client.resumed"
 FAILED, PARTIAL, RECOVERED = "sync.run.failed", "sync.run.partial", "sync.run.recovered"

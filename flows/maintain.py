@@ -95,8 +95,8 @@ def maintain(
 
 def _notify(store: "JobStore", registry: Registry, stop: Callable[[], bool]) -> int:
     """Write what nobody was told of, and send what is due; return the number of messages sent."""
+    from flows.desk import Desk
     from flows.postman import Postman
-    from flows.teller import Desk
     from flows.told import carrier
 
     try:

@@ -4,15 +4,16 @@ One piece of trouble is one notice, with one letter at its beginning and one at 
 its own, at most `MOST_LETTERS` in a window; the same cause is counted, and told in at most one digest in a window (SC-25, E-94).
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from flows.cause import Cause, shown
+from flows.house import House
 from flows.letter import Letters
 from flows.result import RunResult
-from flows.wording import KEYS, MOST_CAUSES, OTHERS, clean, printable, sign
-from jobs.notice import API, PROCESSING, Addressee, Letter, News, Notice, PauseNews, Trouble
+from flows.wording import KEYS, MOST_CAUSES, OTHERS, clean, sign
+from jobs.notice import API, PROCESSING, Letter, Notice, PauseNews, Trouble
 
 LEVELS = ("notice", "warning", "error")
 
@@ -25,97 +26,6 @@ MOST_LETTERS = 4
 FLAPS = 5
 """Troubles with one client, sync or job type in a window, each followed by a recovery, after which only digests tell of further
 ones."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cause:
-    """What went wrong, how often, and the first keys of what it went wrong with."""
-
-    text: str
-    count: int = 1
-    keys: tuple[str, ...] = ()
-    #: What it is known by; by default its text.
-    sign: str = ""
-    #: When it was first seen; by default now.
-    at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class House:
-    """What there is to know besides the trouble itself.
-
-    Args:
-        syncs, job_types: of the client.
-        to: the recipients by level.
-        window: seconds in which one cause is told once.
-        waiting: jobs of the client that are queued.
-        failures: by sync or job type.
-        listings: those that failed in a run which died, by sync.
-        ended: the run that has just ended.
-        link, run: where people find it, and the id of its flow run.
-        is_whole: all declarations could be read.
-    """
-
-    syncs: tuple[str, ...]
-    job_types: tuple[str, ...]
-    to: Callable[[str], Sequence[Addressee]]
-    window: float
-    waiting: int = 0
-    failures: Mapping[str, Sequence[Cause]] = field(default_factory=dict)
-    listings: Mapping[str, News] = field(default_factory=dict)
-    ended: RunResult | None = None
-    link: str = ""
-    run: str = ""
-    is_whole: bool = True
-
-
-def causes_of(news: Sequence[News], payloads: Callable[[list[int]], Mapping[int, Any]]) -> list[Cause]:
-    """Sort failures by cause, with their counts and first keys.
-
-    Args:
-        news: of one sync or job type.
-        payloads: returns those of jobs, so that nothing of them stands in a text.
-    """
-    heaps: dict[str, list[News]] = {}
-    for one in news:
-        heaps.setdefault(sign(clean(one.message, key=one.key)), []).append(one)
-    first = [heap[0] for heap in list(heaps.values())[:50]]
-    known = payloads([one.job_id for one in first])
-    causes = []
-    for heap in heaps.values():
-        one = heap[0]
-        text = clean(one.message, key=one.key, payload=known[one.job_id]) if one.job_id in known else ""
-        # One whose payload is gone, or too many to look at: what its text quotes, nobody knows.
-        text = text or (OTHERS if not _is_ours(one.message) else clean(one.message, key=one.key))
-        causes.append(Cause(text, len(heap), tuple(map(name_of, heap[:KEYS])), at=min(found.at for found in heap)))
-    return joined(causes)
-
-
-def joined(causes: Sequence[Cause]) -> list[Cause]:
-    """Put causes of the same text together, the most frequent first."""
-    found: dict[str, Cause] = {}
-    for one in causes:
-        before = found.get(one.text)
-        if before is not None:
-            first = min((at for at in (before.at, one.at) if at is not None), default=None)
-            one = Cause(one.text, before.count + one.count, (*before.keys, *one.keys)[:KEYS], at=first)  # noqa: PLW2901
-        found[one.text] = one
-    return sorted(found.values(), key=lambda cause: (cause.text == OTHERS, -cause.count))
-
-
-def _is_ours(message: str) -> bool:
-    return message.startswith(("GET ", "POST ", "PUT ", "PATCH ", "DELETE ", "HEAD ", "timed out after", "poison: "))
-
-
-def name_of(one: News) -> str:
-    """Return how people know the job of a failure: by its entity's key, or by its number."""
-    return shown(one.key) if one.key is not None else f"job {one.job_id}"
-
-
-def shown(key: str) -> str:
-    """Return a key as letters show it: whatever it is, it is one line."""
-    text = printable(key)
-    return text if len(text) <= 80 else text[:79] + "…"
 
 
 def decide(trouble: Trouble, house: House) -> tuple[list[Notice], list[Letter]]:

@@ -21,7 +21,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -36,14 +36,14 @@ from jobs.outcome import Failure
 if TYPE_CHECKING:
     from flows.channels import Carrier
     from flows.declaration import Client, Sync
+    from flows.desk import Desk
     from flows.registry import Registry
     from flows.result import RunResult
-    from flows.teller import Desk
     from jobs.pause import Pausing
     from jobs.store import JobStore
 
 __all__ = [
-    "EVENTS", "FAILED", "PARTIAL", "PAUSED", "RECOVERED", "RESUMED", "SILENT", "Silent", "Teller", "Tidings", "Told", "carrier",
+    "EVENTS", "FAILED", "PARTIAL", "PAUSED", "RECOVERED", "RESUMED", "Tidings", "Told", "carrier",
     "route", "subscribe",
 ]  # fmt: skip
 
@@ -86,38 +86,6 @@ def carrier() -> Carrier | None:
     from flows.orchestration.routed import project_carrier
 
     return project_carrier()
-
-
-class Teller(Protocol):
-    """What the working code needs of `Told`."""
-
-    def paused(self, client: Client, pausing: Pausing) -> None:
-        """Say that a pause began, or took the place of another one."""
-        ...
-
-    def resumed(self, client: Client, *, by: str) -> None:
-        """Say that a client is open again."""
-        ...
-
-    def failed(self) -> None:
-        """Say that a job has failed for good."""
-        ...
-
-
-class Silent:
-    """Tells nobody: for code that is used without a registry, and for tests."""
-
-    def paused(self, client: Client, pausing: Pausing) -> None:
-        """Say nothing."""
-
-    def resumed(self, client: Client, *, by: str) -> None:
-        """Say nothing."""
-
-    def failed(self) -> None:
-        """Say nothing."""
-
-
-SILENT = Silent()
 
 
 class Told:
@@ -285,7 +253,7 @@ class Told:
     def _open_desk(self) -> Desk:
         if self._desk is None:
             # Read when there is something to do: the command line imports this module with every command that works.
-            from flows.teller import Desk
+            from flows.desk import Desk
 
             self._desk = Desk(self._store, self._registry, self._clients, link=self._link, run=self._run)
         return self._desk

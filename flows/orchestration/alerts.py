@@ -22,8 +22,7 @@ from flows.orchestration.applied import Applied
 from flows.orchestration.automations import apply_automation
 from flows.orchestration.deployments import POOL
 from flows.orchestration.documents import LEVELS, Blocks
-from flows.orchestration.inprocess import TAG
-from flows.orchestration.states import NOT_RUN
+from flows.orchestration.states import NOT_RUN, TAG
 from flows.registry import Registry
 from flows.settings import project_settings
 

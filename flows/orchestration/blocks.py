@@ -158,7 +158,7 @@ def send_through(url: str, type_: str | None, name: str, message: Message) -> No
     """
     from prefect.plugins import load_prefect_collections
 
-    from flows.orchestration.setup import client_of
+    from flows.orchestration.client import client_of
 
     shown = masked(f"block:{type_}/{name}" if type_ else f"block:{name}")
     with client_of(url) as client:

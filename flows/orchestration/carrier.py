@@ -24,8 +24,8 @@ from flows.channels.message import ChannelError
 from flows.channels.recipient import scheme
 from flows.channels.webhook import document
 from flows.orchestration.alerts import CLIENT, EVENTS, LEVEL, NOTICE, PREFIX, told_name
+from flows.orchestration.client import client_of
 from flows.orchestration.documents import block_name
-from flows.orchestration.setup import client_of
 
 log = logging.getLogger("syncs.channels")
 

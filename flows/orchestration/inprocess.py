@@ -6,20 +6,15 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flows.orchestration.call import Call, current_call
 from flows.orchestration.environment import HEARTBEAT_SECONDS
+from flows.orchestration.states import TAG
 from flows.result import RunResult
 from flows.tracker import Progress, SilentTracker
 
-if TYPE_CHECKING:
-    pass
-
 log = logging.getLogger(__name__)
-
-TAG = "sync-clients.by-hand."
-"""With the client's id behind it the tag of these flow runs: they wait in no work queue that would say whose they are."""
 
 
 class _Watching(SilentTracker):

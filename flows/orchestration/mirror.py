@@ -27,7 +27,7 @@ from flows.declaration import Client
 from flows.orchestration.backlog import thin_out
 from flows.orchestration.deployments import POOL
 from flows.orchestration.sign import Step, next_step, with_sign, without_sign
-from flows.told import SILENT, Teller
+from flows.teller import SILENT, Teller
 from jobs import LockHeld, LockLost
 from jobs.pause import Pausing, Standing
 from jobs.store import JobStore

@@ -93,8 +93,9 @@ def up(port: int = 4200, *, worker: bool = True) -> Status:
             _wait_until_healthy(state, home)
 
         applied = []
+        from flows.orchestration.client import client_of
         from flows.orchestration.deployments import apply_pool
-        from flows.orchestration.setup import apply_rest, client_of, crash_leftover_runs
+        from flows.orchestration.setup import apply_rest, crash_leftover_runs
 
         with client_of(state.url) as client:
             applied.append(apply_pool(client))
@@ -132,7 +133,8 @@ def down() -> Status:
 
 def _crash_leftover_runs(url: str) -> None:
     os.environ.setdefault("PREFECT_HOME", str(prefect_home()))
-    from flows.orchestration.setup import client_of, crash_leftover_runs
+    from flows.orchestration.client import client_of
+    from flows.orchestration.setup import crash_leftover_runs
 
     with client_of(url) as client:
         crash_leftover_runs(client)

@@ -1,11 +1,10 @@
 """Brings a Prefect server to where this project wants it: pool, queues, deployments, automations. Twice is the same as once."""
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterState,
@@ -14,35 +13,15 @@ from prefect.client.schemas.filters import (
     WorkPoolFilterName,
 )
 from prefect.client.schemas.objects import State, StateType
-from prefect.settings import (
-    PREFECT_API_REQUEST_TIMEOUT,
-    PREFECT_API_URL,
-    PREFECT_CLIENT_MAX_RETRIES,
-    temporary_settings,
-)
 from prefect.states import Cancelled, Crashed
 
 from flows import registry
 from flows.orchestration.alerts import apply_alerts
 from flows.orchestration.applied import Applied
 from flows.orchestration.automations import apply_automations
+from flows.orchestration.client import client_of
 from flows.orchestration.deployments import POOL, apply_deployments, apply_pool, apply_queues
 from flows.orchestration.project import apply_project
-
-
-@contextlib.contextmanager
-def client_of(url: str, *, timeout: float | None = None) -> Iterator[SyncPrefectClient]:
-    """Open a client for the API at this URL, whatever the settings say.
-
-    Args:
-        url: of the API.
-        timeout: seconds for each request, which is then tried once only; by default as the settings say.
-    """
-    updates: dict[Any, Any] = {PREFECT_API_URL: url}
-    if timeout is not None:
-        updates |= {PREFECT_API_REQUEST_TIMEOUT: timeout, PREFECT_CLIENT_MAX_RETRIES: 0}
-    with temporary_settings(updates=updates), get_client(sync_client=True) as client:
-        yield client
 
 
 def setup(url: str, *, folder: Path | None = None, complain: Callable[[str], None] | None = None) -> list[Applied]:

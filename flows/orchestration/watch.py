@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from flows import told
 from flows.orchestration.address import api_url, is_there
-from flows.told import SILENT, Teller, Tidings
+from flows.teller import SILENT, Teller
+from flows.tidings import Tidings
 
 if TYPE_CHECKING:
     from flows.declaration import Client

@@ -24,12 +24,12 @@ from clients import Entity, Page
 from flows import Client, JobType, Notify, Sync, engine, told
 from flows.cli.program import program
 from flows.declaration import PausePolicy
+from flows.desk import Desk
 from flows.enqueue import enqueue_many, using
 from flows.postman import Postman
 from flows.recipients import Recipients
 from flows.registry import Registry
 from flows.settings import Settings
-from flows.teller import Desk
 from flows.told import Tidings, Told
 from flows.work import work
 from jobs import Failure, JobStore, Retry

@@ -22,12 +22,12 @@ from test_notices import HOUR, House
 
 from clients import Entity, Page
 from flows import Client, Notify, engine
+from flows.desk import Desk
 from flows.errors import DeclarationError
 from flows.files import Broken
 from flows.recipients import Recipients
 from flows.registry import Registry
 from flows.settings import Settings
-from flows.teller import Desk
 from flows.told import Told
 from jobs import JobStore
 

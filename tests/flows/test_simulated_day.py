@@ -22,9 +22,9 @@ from ward import System, connected, orders, pauses, query, registry, states
 
 from clients import AuthRefusedError, RateLimitedError, ServerError, TransientError
 from flows import Client, JobType, PausePolicy, Window, shift
+from flows.desk import Desk
 from flows.enqueue import enqueue_many, using
 from flows.notice import FLAPS, MOST_LETTERS
-from flows.teller import Desk
 from flows.work import work
 from jobs import Database, JobStore, Retry, schema
 

@@ -22,8 +22,8 @@ from flows.files import Broken
 from flows.orchestration import alerts
 from flows.orchestration.alerts import apply_alerts
 from flows.orchestration.carrier import PrefectCarrier, event_id
+from flows.orchestration.client import client_of
 from flows.orchestration.documents import block_name
-from flows.orchestration.setup import client_of
 from flows.policy import Notify
 from flows.registry import Registry
 
