@@ -113,9 +113,12 @@ class Health:
             # A database that is away is no reason to leave the client alone; the claims and finishes will wait for it.
             with suppress(SQLAlchemyError, JobsError):
                 self.hold()
-                for pausing in self._store.pauses(run_out=True):
-                    if pausing.client in self._clients and pausing.id != self._tested.get(pausing.client):
-                        self.paused.setdefault(pausing.client, pausing)
+                found = self._store.pauses(run_out=True)
+                # The right to test one may be taken just now: its job must begin.
+                with self._lock:
+                    for pausing in found:
+                        if pausing.client in self._clients and pausing.id != self._tested.get(pausing.client):
+                            self.paused.setdefault(pausing.client, pausing)
             self._glanced_at = time.monotonic()
         finally:
             self._glancing.release()
@@ -230,8 +233,9 @@ class Health:
 
     def begin(self, probe: Probe) -> None:
         """Take note that this process has the right to probe a client: its pause has run out."""
-        self._tested[probe.client] = probe.pause_id
-        self.paused.pop(probe.client, None)
+        with self._lock:
+            self._tested[probe.client] = probe.pause_id
+            self.paused.pop(probe.client, None)
         self._streaks.forget(probe.client)
         self._probes[probe.client] = probe
 

@@ -299,8 +299,9 @@ def test_what_was_claimed_ahead_goes_back_when_threads_hang(
     add(store, kind, range(400))
     daemon(store, declare(kind), concurrency=2)
     eventually(lambda: states(store).get("success") == 300)
-    eventually(lambda: states(store) == {"success": 300, "processing": 2, "queued": 98})
-    assert query(store, "SELECT max(attempts) AS a, max(rescues) AS r FROM job WHERE state = 'queued'") == [{"a": 0, "r": 0}]
+    # As long as it remembers how fast it was, it claims some ahead again.
+    back = "SELECT count(*) AS n, max(attempts) AS a, max(rescues) AS r FROM job WHERE state = 'queued'"
+    eventually(lambda: query(store, back) == [{"n": 98, "a": 0, "r": 0}])
 
 
 # -- what is served, and how much of it at once ---------------------------------------------------------------------------------
