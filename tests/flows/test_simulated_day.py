@@ -51,6 +51,9 @@ class Day:
         with self.news:
             if not all(one.sleeps for one in self.sleepers) or is_busy(reading):
                 return False
+            # What begins a probe, or says what came of a batch, is under way although the table does not show it yet.
+            if any(thread.name in ("syncs-probe", "syncs-batch") for thread in threading.enumerate()):
+                return False
             moments = [one.until for one in self.sleepers if one.until is not None]
             self.now = min([*moments, event] if event is not None else moments)
             self.news.notify_all()
