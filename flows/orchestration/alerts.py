@@ -20,9 +20,10 @@ from prefect.events.schemas.automations import Automation
 from flows.channels import ChannelError
 from flows.orchestration.applied import Applied
 from flows.orchestration.automations import apply_automation
+from flows.orchestration.call import TAG
 from flows.orchestration.deployments import POOL
 from flows.orchestration.documents import LEVELS, Blocks
-from flows.orchestration.states import NOT_RUN, TAG
+from flows.orchestration.states import NOT_RUN
 from flows.registry import Registry
 from flows.settings import project_settings
 

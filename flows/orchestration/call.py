@@ -10,6 +10,9 @@ from flows.result import RunResult
 from flows.tracker import Progress
 from jobs import Queue
 
+TAG = "sync-clients.by-hand."
+"""With the client's id behind it the tag of flow runs that a person starts: no work queue would say whose they are."""
+
 
 @dataclass
 class Call:

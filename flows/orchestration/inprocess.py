@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from flows.orchestration.call import Call, current_call
+from flows.orchestration.call import TAG, Call, current_call
 from flows.orchestration.environment import HEARTBEAT_SECONDS
-from flows.orchestration.states import TAG
 from flows.result import RunResult
 from flows.tracker import Progress, SilentTracker
 

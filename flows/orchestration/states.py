@@ -13,9 +13,6 @@ _LENGTH = 500
 NOT_RUN = "Could not run: "
 """What the message of a run begins with that failed before there was anything to work at: nobody was told of it yet."""
 
-TAG = "sync-clients.by-hand."
-"""With the client's id behind it the tag of flow runs that a person starts: no work queue would say whose they are."""
-
 
 def not_run(error: Exception) -> State[Any]:
     """Return the final state of a flow run that could not begin its work.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
@@ -119,8 +120,10 @@ def serve_raw() -> Iterator[Callable[..., RawServer]]:
                 server.connections += 1
                 connection.recv(65536)
                 if reply is not None:
-                    connection.sendall(reply)
-                    connection.shutdown(socket.SHUT_RDWR)
+                    # The test may be over, and the socket closed.
+                    with contextlib.suppress(OSError):
+                        connection.sendall(reply)
+                        connection.shutdown(socket.SHUT_RDWR)
                     connection.close()
 
         threading.Thread(target=loop, daemon=True).start()

