@@ -118,13 +118,13 @@ def serve_raw() -> Iterator[Callable[..., RawServer]]:
                     return
                 sockets.append(connection)
                 server.connections += 1
-                connection.recv(65536)
-                if reply is not None:
-                    # The test may be over, and the socket closed.
-                    with contextlib.suppress(OSError):
+                # The test may be over, and the socket closed.
+                with contextlib.suppress(OSError):
+                    connection.recv(65536)
+                    if reply is not None:
                         connection.sendall(reply)
                         connection.shutdown(socket.SHUT_RDWR)
-                    connection.close()
+                        connection.close()
 
         threading.Thread(target=loop, daemon=True).start()
         return server
