@@ -13,7 +13,7 @@ export DO_NOT_TRACK ?= 1
 
 help:
 	@echo "make demo    sync 7,910 languages through Prefect, from an API on this machine"
-	@echo "make test    run the tests (SQLite, PostgreSQL, Prefect, all real; about a quarter of an hour)"
+	@echo "make test    run the tests (SQLite, PostgreSQL, Prefect, all real; twenty to thirty minutes)"
 	@echo "make chaos   kill, stop, cut and fill up for some minutes, and print what held"
 	@echo "make attack  attack every paginator in every way known, print what came of it"
 	@echo "make check   ruff, mypy, import-linter"
