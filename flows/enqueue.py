@@ -160,11 +160,11 @@ def _serial_key(job_type: JobType, payload: Any) -> str | None:
         return None
     if not isinstance(key, str | int):
         raise PayloadError(f"job type {job_type.id!r}: serial must return text or None, got {type(key).__name__}")
-    from jobs.page import LONGEST_KEY
+    from jobs.page import LONGEST_KEY, excess
 
     key = str(key)
     # PostgreSQL's index takes no longer ones; said here, it is the same on both databases.
-    if len(key) * 4 > LONGEST_KEY and (size := len(key.encode(errors="replace"))) > LONGEST_KEY:
+    if size := excess(key):
         raise PayloadError(f"job type {job_type.id!r}: serial returned a key of {size:,} bytes; {LONGEST_KEY:,} is the most")
     return key
 

@@ -15,7 +15,7 @@ from jobs import PayloadError
 from jobs.job import Lane, Verdict
 from jobs.listing import ListingClaim, Marked
 from jobs.outcome import Failure, Gone, Pause
-from jobs.page import LONGEST_KEY, Item, PageResult
+from jobs.page import LONGEST_KEY, Item, PageResult, excess
 from jobs.store import JobStore
 
 log = logging.getLogger("syncs.listing")
@@ -253,8 +253,7 @@ def items_of(page: Page) -> tuple[Page, list[Item]]:
     Those with a key that no table takes become errors of the page, which is returned so.
     """
     items = [Item(str(one.key), None if one.version is None else str(one.version), one.data) for one in page.items]
-    # A character has four bytes at most: the common case needs no look at the bytes.
-    long = {one.key for one in items if len(one.key) * 4 > LONGEST_KEY and len(one.key.encode(errors="replace")) > LONGEST_KEY}
+    long = {one.key for one in items if excess(one.key)}
     if not long:
         return page, items
     errors = [f"the key {key[:40]!r}… is longer than {LONGEST_KEY} bytes" for key in sorted(long)]

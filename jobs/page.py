@@ -23,6 +23,15 @@ LONGEST_KEY = 2000
 _IS_TWIN = text("state = 'queued' AND fingerprint IS NOT NULL")
 
 
+def excess(key: str) -> int:
+    """Return the size of a key in bytes if it is longer than `LONGEST_KEY`, else 0."""
+    # A character has four bytes at most: the common case needs no look at the bytes.
+    if len(key) * 4 <= LONGEST_KEY:
+        return 0
+    size = len(key.encode(errors="replace"))
+    return size if size > LONGEST_KEY else 0
+
+
 @dataclass(frozen=True, slots=True)
 class Item:
     """One listed entity: key, version if the remote side tells one, and its data."""

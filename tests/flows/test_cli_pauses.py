@@ -70,7 +70,7 @@ def test_a_client_that_is_declared_no_more(here: JobStore) -> None:
     assert here.paused("ghost") is None
     code, _, err = syncs("resume", "ghost")
     assert code == 2
-    assert "no client is called 'ghost'" in err or "ghost" in err
+    assert "ghost" in err
     here.pause("ghost", None, cause="enforced", reason="401", set_by="a worker")
     assert syncs("resume", "ghost", "--all")[0] == 2
     assert here.paused("ghost") is not None

@@ -341,7 +341,9 @@ def test_a_failed_entity_that_changed_again(store: JobStore) -> None:
     assert remote.run(store).state == "success"
     assert query(store, "SELECT version FROM record WHERE key = 'k1'") == [{"version": "8"}]
     # Superseded where the one that was asked for again was still being worked when the listed one was finished.
-    assert set(states(store)) <= {"success", "superseded"}
+    found = dict(states(store))
+    assert found.pop("superseded", 0) <= 1
+    assert set(found) == {"success"}
 
 
 def test_who_is_not_asked_again(store: JobStore) -> None:
