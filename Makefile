@@ -7,18 +7,22 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 export PREFECT_HOME ?= $(CURDIR)/.prefect
 export PREFECT_SERVER_ANALYTICS_ENABLED ?= false
 export DO_NOT_TRACK ?= 1
+# Where it is set, each process that a test starts compiles the packages anew.
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test chaos attack check bench lock format clean
+.PHONY: help demo test test-all soak chaos attack check bench lock format clean
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo    sync 7,910 languages through Prefect, from an API on this machine"
-	@echo "make test    run the tests (SQLite, PostgreSQL, Prefect, all real; twenty to thirty minutes)"
-	@echo "make chaos   kill, stop, cut and fill up for some minutes, and print what held"
-	@echo "make attack  attack every paginator in every way known, print what came of it"
-	@echo "make check   ruff, mypy, import-linter"
-	@echo "make bench   run the benchmarks, print ratios, append to benchmarks/results.jsonl"
-	@echo "make lock    resolve the dependencies again into requirements.lock"
+	@echo "make demo      sync 7,910 languages through Prefect, from an API on this machine"
+	@echo "make test      run the tests (SQLite, PostgreSQL, Prefect, all real; about eleven minutes)"
+	@echo "make test-all  run the tests that take long by nature, which 'make test' leaves out"
+	@echo "make soak      run the long forms: chaos, kills, limits, the simulated day with five seeds"
+	@echo "make chaos     kill, stop, cut and fill up for some minutes, and print what held"
+	@echo "make attack    attack every paginator in every way known, print what came of it"
+	@echo "make check     ruff, mypy, import-linter"
+	@echo "make bench     run the benchmarks, print ratios, append to benchmarks/results.jsonl"
+	@echo "make lock      resolve the dependencies again into requirements.lock"
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"sync-clients needs Python 3.11 or newer; $(PYTHON) is {sys.version.split()[0]}. Try: make PYTHON=python3.12")'
@@ -26,7 +30,7 @@ $(READY): requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) install --require-hashes -r requirements.lock >$(VENV)/install.log 2>&1 || { cat $(VENV)/install.log; exit 1; }
 	@$(PIP) install --no-deps --no-build-isolation --editable . >>$(VENV)/install.log 2>&1 || { cat $(VENV)/install.log; exit 1; }
-	@# Prefect compiled starts in half the time; pip leaves that out where PYTHONDONTWRITEBYTECODE is set.
+	@# Prefect compiled starts in half the time.
 	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib clients jobs flows >/dev/null 2>&1 || true
 	@$(BIN)/syncs --version >/dev/null
 	@touch $@
@@ -34,11 +38,21 @@ $(READY): requirements.lock pyproject.toml
 demo: $(READY)
 	@$(BIN)/python syncs/_demo.py
 
+# Three processes on two cores, because many tests wait for a server or a process.
+PYTEST := $(BIN)/python -m pytest -n 3 --dist loadgroup
+
 test: $(READY)
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(PYTEST) -m "not slow"
+
+test-all: $(READY)
+	@$(PYTEST) -m slow --timeout 300
+
+soak: $(READY)
+	@$(PYTEST) --long --timeout 1800 tests/chaos tests/e2e/test_resume.py tests/flows/sync/test_pass_model.py tests/flows/test_simulated_day.py tests/jobs/claiming/test_limits_of_killed_workers.py \
+		tests/jobs/claiming/test_rescue.py tests/jobs/finishing/test_fence_mutation.py tests/jobs/pauses/test_pauses_of_killed_workers.py tests/seed/test_datasync.py
 
 chaos: $(READY)
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --long --timeout 900 tests/chaos tests/jobs/test_kills.py tests/jobs/test_mutation.py tests/e2e/test_resume.py
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup --long --timeout 900 tests/chaos tests/jobs/claiming/test_rescue.py tests/jobs/finishing/test_fence_mutation.py tests/e2e/test_resume.py
 
 attack: $(READY)
 	@$(BIN)/python -m syncs_testing

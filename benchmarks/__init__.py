@@ -1,1 +1,1 @@
-"""What the project must reach, measured against floors of the same run. `python -m benchmarks` runs all of it."""
+"""Measures the speed of the project and compares it with baselines of the same run; `python -m benchmarks` runs everything."""

@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: every cell in its own process, in shuffled order each round; then table, lines and verdict."""
+"""Runs every benchmark in its own process, in random order in each round, and prints a table with the gates."""
 
 import argparse
 import os
@@ -17,16 +17,18 @@ RESULTS = Path(__file__).with_name("results.jsonl")
 
 
 def shuffled(cells: Sequence[Cell]) -> list[Cell]:
-    """Return the cells in random order, groups kept together."""
+    """Return the cells in random order, with groups kept together."""
     place = {cell.group or cell.name: random.random() for cell in cells}
     return sorted(random.sample(cells, len(cells)), key=lambda cell: place[cell.group or cell.name])
 
 
 def main() -> int:
-    """Measure; return 1 where a gate is missed or a cell fails."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measures, and says what of it is too little.")
+    """Run the benchmarks; return 1 if a gate is missed or a cell fails."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="Measures the speed of the project, and compares it with gates."
+    )
     parser.add_argument("--quick", action="store_true", help="one short round, without Prefect, in about 20 s; not recorded")
-    parser.add_argument("--no-gate", action="store_true", help="exit with 0 also where a gate is missed")
+    parser.add_argument("--no-gate", action="store_true", help="exit with 0 even if a gate is missed")
     parser.add_argument("--rounds", type=int, help="3 by default")
     parser.add_argument("--only", default="", metavar="TEXT", help="only cells with this in their name; not recorded")
     options = parser.parse_args()
@@ -34,7 +36,7 @@ def main() -> int:
     cells = [cell for cell in CELLS if options.only in cell.name and not (options.quick and cell.quick is None)]
 
     if any(cell.peer for cell in cells) and (reason := peers.missing()) is not None:
-        print(f"the peers are left out, for they cannot be installed: {reason}", file=sys.stderr)
+        print(f"the peers are left out, because they cannot be installed: {reason}", file=sys.stderr)
         cells = [cell for cell in cells if not cell.peer]
 
     answers: dict[str, list[dict[str, float]]] = {}

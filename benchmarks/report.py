@@ -1,4 +1,4 @@
-"""From the rounds' figures to a table and to lines of JSON. Starts nothing."""
+"""Computes medians over the rounds, formats them as a table and appends them to a file as JSON lines."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.plan import Figure
 
 Rounds = Mapping[str, Sequence[Mapping[str, float]]]
-"""What each cell answered, by its name, round by round."""
+"""The results of the cells, by name, one for each round."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Found:
 
     @property
     def reached(self) -> bool | None:
-        """Whether its gate is reached; `None` where it has none."""
+        """Whether its gate is reached; `None` without a gate."""
         least, most = self.figure.least, self.figure.most
         if least is None and most is None:
             return None
@@ -42,7 +42,7 @@ class Found:
 
 
 def find(figures: Iterable[Figure], rounds: Rounds) -> list[Found]:
-    """Return the figures whose cells ran; a ratio is the median of the ratios within each round."""
+    """Return the figures whose cells ran; a ratio is the median of the ratios of each round."""
     found = []
     for figure in figures:
         values = [answer[figure.key] for answer in rounds.get(figure.cell, ())]
@@ -92,9 +92,15 @@ def append(found: Iterable[Found], path: Path, *, rounds: int, quick: bool) -> N
     with path.open("a", encoding="utf-8") as file:
         for one in found:
             line = {
-                **where, "figure": one.figure.name, "unit": one.figure.unit, "median": _short(one.median), "low": _short(one.low),
-                "high": _short(one.high), "gate": one.gate or None, "reached": one.reached,
-            }  # fmt: skip
+                **where,
+                "figure": one.figure.name,
+                "unit": one.figure.unit,
+                "median": _short(one.median),
+                "low": _short(one.low),
+                "high": _short(one.high),
+                "gate": one.gate or None,
+                "reached": one.reached,
+            }
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
@@ -103,7 +109,7 @@ def _short(value: float) -> float:
 
 
 def _commit(folder: Path) -> str | None:
-    """Return the commit, with a plus where files were changed since."""
+    """Return the commit, with a plus if files have been changed since."""
     words = ["git", "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
     try:
         done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=True)

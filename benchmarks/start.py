@@ -1,4 +1,4 @@
-"""Start: seconds from the Enter key to the answer of the command line."""
+"""Measures the seconds from the start of a command of `syncs` to its end."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ from flows import Client, Sync
 empty = Sync("empty", Client("empty", connect=lambda settings: nullcontext()), listing=lambda conn, since: iter([Page([])]))
 '''
 
-#: The console script, with a word at the end on whether Prefect was imported.
+#: The console script; at its end it prints whether Prefect was imported.
 _PROGRAM = """
 import atexit, sys
 atexit.register(lambda: print("prefect" in sys.modules, file=sys.stderr))
@@ -35,7 +35,7 @@ def _command(*words: str) -> tuple[float, bool]:
 
 
 def commands() -> dict[str, float]:
-    """Return the seconds of `syncs list`, and of `syncs run` of an empty listing: making the tables, and from then on."""
+    """Return the seconds of `syncs list`, and of two `syncs run` of an empty listing; the first creates the tables."""
     Path("empty.py").write_text(_EMPTY)
     listed, with_prefect = _command("list")
     first, _ = _command("run", "empty", "--json")

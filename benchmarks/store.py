@@ -1,15 +1,15 @@
-"""The job store alone: enqueue, unchanged pages, claim and finish, with everything that it always writes."""
+"""Measures the job store alone: enqueueing, pages of unchanged entities, claiming and finishing."""
 
 import time
 from typing import Any
 
 from benchmarks.floor import payload
 from jobs import Retry, Success
-from jobs.job import Content, Done, Lane, Verdict
-from jobs.listing import ListingClaim
-from jobs.page import Item
+from jobs.job import Content, JobResult, Lane, Verdict
+from jobs.listing.listing_claim import ListingClaim
+from jobs.listing.page_plan import Item
+from jobs.process_identity import this_worker
 from jobs.store import JobStore
-from jobs.worker import this_worker
 
 LANE = Lane("bench", "bench", "bench.jobs")
 _RETRY = Retry()
@@ -25,13 +25,13 @@ def _items(start: int, end: int) -> list[Item]:
 
 
 def _fill(store: JobStore, n: int, page: int) -> tuple[float, ListingClaim]:
-    """Return the seconds that the store took for `n` new entities; the items are made before the clock starts."""
-    claim = store.begin_listing(LANE.type, LANE.client, worker=this_worker(), lease=60)
+    """Enqueue `n` new entities; return the seconds that the store took, without the making of the items."""
+    claim = store.listings.claim(LANE.type, LANE.client, worker=this_worker(), lease=60)
     assert isinstance(claim, ListingClaim)
     pages = [_items(start, min(start + page, n)) for start in range(0, n, page)]
     began = time.perf_counter()
     for number, items in enumerate(pages):
-        store.enqueue_page(claim, LANE, items, cursor={"params": {"page": number + 2}})
+        store.pages.enqueue(claim, LANE, items, cursor={"params": {"page": number + 2}})
     return time.perf_counter() - began, claim
 
 
@@ -43,7 +43,7 @@ def drain(url: str, *, n: int, batch: int) -> dict[str, float]:
     done = 0
     began = time.perf_counter()
     while claimed := store.claim([LANE], batch, worker=me, lease=60):
-        settled = store.finish([Done(job, _DONE, _RETRY) for job in claimed])
+        settled = store.finish([JobResult(job, _DONE, _RETRY) for job in claimed])
         done += sum(one.state == "success" for one in settled)
     seconds = time.perf_counter() - began
     store.close()
@@ -55,13 +55,13 @@ def pages(url: str, *, n: int, page: int) -> dict[str, float]:
     """List `n` new entities in pages, work them, list them again: entities enqueued, and found unchanged, per second."""
     store = JobStore.open(url)
     filled, claim = _fill(store, n, page)
-    store.complete_listing(claim)
-    store.release_listing(claim)
+    store.listings.complete(claim)
+    store.listings.release(claim)
     me = this_worker()
     while claimed := store.claim([LANE], 500, worker=me, lease=60):
-        store.finish([Done(job, _DONE, _RETRY, Content(job.payload["version"], "0" * 32, "{}")) for job in claimed])
+        store.finish([JobResult(job, _DONE, _RETRY, Content(job.payload["version"], "0" * 32, "{}")) for job in claimed])
     again, _ = _fill(store, n, page)
-    left = store.lane(LANE)
+    left = store.views.lane(LANE)
     store.close()
     assert left.due == 0, f"{left.due} of {n} entities were not found unchanged"
     return {"enqueue": n / filled, "unchanged": n / again}

@@ -1,7 +1,4 @@
-"""Credentials as declared: what each kind adds to a request.
-
-Knows neither the request nor where it goes; `http` decides that.
-"""
+"""Credentials as declared, and what each kind adds to a request. `http.origin` decides which requests get it."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 class Secret(Protocol):
-    """A secret that must be asked for its value, such as pydantic's SecretStr."""
+    """A secret that hides its value, such as pydantic's SecretStr."""
 
     def get_secret_value(self) -> str:
         """Return the value."""
@@ -36,9 +33,10 @@ class Credentials:
 
 
 class Auth(Protocol):
-    """A way to sign in.
+    """A way to sign in. `credentials` is called before every request, so that it may return a renewed token.
 
-    Asked before every attempt, so that one may answer with a token that was renewed in the meantime.
+    It may also have `renew(refused, again=False)`, called after a 401: it returns whether there are newer credentials now.
+    `again` says that those which were refused are themselves the renewed ones.
     """
 
     def credentials(self) -> Credentials:
@@ -51,7 +49,7 @@ class Auth(Protocol):
 
 
 class _Static:
-    """Strictly private: credentials that are known when they are declared."""
+    """Credentials that are known when they are declared."""
 
     __slots__ = ()
     _credentials: Credentials
@@ -139,13 +137,13 @@ class ApiKey(_Static):
 
 
 def secrets_in(credentials: Credentials) -> set[str]:
-    """Return what of credentials a remote system may repeat: values, the tokens in them, the password of Basic."""
+    """Return the parts of credentials that a remote system may repeat: values, tokens in them, the password of Basic."""
     found = {value for _, value in (*credentials.headers, *credentials.params)}
     found |= {word for value in found for word in value.split()[1:]}
     for word in list(found):
         with contextlib.suppress(binascii.Error, UnicodeDecodeError, ValueError):
             found.add(base64.b64decode(word, validate=True).decode().partition(":")[2])
-    # A shorter one would blank half of every message.
+    # Masking a shorter one would blank half of every message.
     return {one for one in found if len(one) > 3}
 
 

@@ -1,36 +1,39 @@
-"""What can go wrong between us and a remote system, as one tree. Knows no transport, no job and no pause.
+"""The errors of remote systems and connections, as one tree.
 
     ClientError                    what happens next
     ├── TransientError             the job is tried again, the client's error level rises
     │   ├── ConnectFailedError     no connection (refused, DNS, TLS); it was already tried three times
     │   ├── TimedOutError          connected, but no answer in time
-    │   ├── BrokenAnswerError      the connection broke in the middle: reset, truncated body, not HTTP
+    │   ├── BrokenAnswerError      the connection broke during the answer: reset, truncated body, not HTTP
     │   └── ServerError            5xx, 408 (RFC 9110, 15.5.9) and 425 (RFC 8470, 5.2)
-    ├── RateLimitedError           429, or 403 and 503 that say when to come again, or a budget that is used up and was not
-    │                              asked: the client pauses `retry_after` s, the job snoozes
-    ├── UnknownOutcomeError        it was sent and no answer came, or a gateway's (502, 504, 52x, 59x), and sending it again
-    │                              may do it twice: failure; look what became of it first
+    ├── RateLimitedError           429, or 403 and 503 with a time to wait, or a rate limit that is used up, so that nothing was
+    │                              sent: the client pauses `retry_after` s, the job snoozes
+    ├── UnknownOutcomeError        it was sent and no answer came, or only a gateway's (502, 504, 52x, 59x), and sending it again
+    │                              may do it twice: failure; a person must find out what happened
+    ├── NotReadyError              202: what was asked for is still being made; the job snoozes `retry_after` s
+    ├── LocalError                 our own process or machine lacks something, and nothing was sent: the job stays queued
     ├── NotModifiedError           304 to a conditional request: unchanged
     ├── AuthRefusedError           401, 403, 407: enforced pause, the job snoozes
     ├── RejectedError              any other 4xx, or a request that HTTP cannot carry: failure
     │   └── RedirectRefusedError   a redirect that is not followed: too many, no target, not a safe method
     ├── GoneError                  404, 410: the entity is gone
-    ├── UnreadableError            a good status, but not what was asked for (not JSON): failure
-    │   └── TooLargeError          the body passed `max_bytes`
-    └── PageError                  a page does not fit its `Listing`: the listing stops, a person must look
-        └── IncompleteError        the listing ended before its end; `stopped` says why, and nothing may be deleted by it
-            ├── LoopError          `loop`: the pages go round in circles
+    ├── UnreadableError            a good status, but not what was asked for: failure
+    │   ├── BrokenBodyError        … but nothing, half a body or a page in HTML: like a `TransientError`
+    │   └── TooLargeError          the body is larger than `max_bytes`
+    └── PageError                  a page does not fit its `Listing`: the listing stops, a person must correct it
+        └── IncompleteError        the listing stopped early; `stopped` says why, and nothing may be deleted because of it
+            ├── LoopError          `loop`: a page leads back to an earlier one
             ├── LimitError         `limit`: `max_pages` or `max_seconds` is used up
             └── ShortError         `short`: fewer entities than announced, rows moved while they were listed, a next page is named
-                                   and there is no paginator, or a page has a message in place of its rows
+                                   and there is no paginator, or a page has a message instead of its rows
 
 No message, attribute or repr holds a query string, a user, a password, a header or a part of a body: any may be secret. The one
-exception is what a SOAP fault says to people: one short line, without our credentials.
+exception is the text of a SOAP fault: one short line, without our credentials.
 
-The other protocols say the same in their own words, and without a status: SOAP's server faults and FTP's 421 and 4xx are a
-`ServerError` (a `RateLimitedError` where SOAP says when to come again), SOAP's client faults and FTP's 5xx a `RejectedError`;
-530, a refused SSH sign-in and WS-Security's faults an `AuthRefusedError`; a file that is not there a `GoneError` (see `envelope`,
-`replies`, `sftp_errors`).
+The errors of other protocols are mapped to the same classes, without a status: SOAP's server faults and FTP's 421 and 4xx are a
+`ServerError` (a `RateLimitedError` where the SOAP answer has a time to wait), SOAP's client faults and FTP's 5xx a
+`RejectedError`; 530, a refused SSH sign-in and WS-Security's faults an `AuthRefusedError`; a missing file a `GoneError` (see
+`soap.fault`, `files.ftp_connection`, `files.sftp_connection`).
 """
 
 from __future__ import annotations
@@ -39,14 +42,21 @@ from clients.urls import public_url
 
 
 class ClientError(Exception):
-    """Something went wrong between us and the remote system.
+    """An error of a remote system, or of the connection to it.
 
     Args:
-        message: one line that says what, without secrets.
+        message: one line, without secrets.
         method: the HTTP method, where there is one.
         url: the URL; its query, fragment and user part are dropped here.
         status: the HTTP status, where an answer came.
+
+    Attributes:
+        waits: the refusal says when to ask again, or that a rate limit is used up.
+        length: how many rows there are, where a refusal of further ones says so (`Content-Range: */25`).
     """
+
+    waits = False
+    length: int | None = None
 
     def __init__(self, message: str, *, method: str | None = None, url: str | None = None, status: int | None = None) -> None:
         super().__init__(message)
@@ -64,7 +74,7 @@ class ClientError(Exception):
         return f"{type(self).__name__}({str(self)!r})"
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Exceptions pickle as cls(*args), which would lose all keywords when one crosses a process.
+        # Exceptions are pickled as cls(*args), which would lose all keyword arguments between processes.
         return _rebuild, (type(self), self.__dict__.copy())
 
 
@@ -74,11 +84,11 @@ def _rebuild(cls: type[ClientError], state: dict[str, object]) -> ClientError:
     return error
 
 
-# Worth another try.
+# The same request may succeed later.
 
 
 class TransientError(ClientError):
-    """The remote system or the way to it is in trouble; the same request may succeed later."""
+    """The remote system or the network has a problem; the same request may succeed later."""
 
 
 class ConnectFailedError(TransientError):
@@ -94,17 +104,48 @@ class BrokenAnswerError(TransientError):
 
 
 class ServerError(TransientError):
-    """The remote system answered that the failure is its own, or that it was too busy to listen."""
+    """The remote system answered that it failed itself, or was too busy."""
 
 
-# Worth waiting for.
+# The request may succeed after a wait, with other credentials, or after a check.
 
 
 class RateLimitedError(ClientError):
     """The remote system asks us to slow down.
 
     Args:
-        retry_after: seconds to wait as the answer says, or None when it does not say.
+        retry_after: seconds to wait by the answer, or None when it does not say.
+        whole: it asks so of the whole client; False where only requests of this kind have to wait.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        method: str | None = None,
+        url: str | None = None,
+        status: int | None = None,
+        retry_after: float | None = None,
+        whole: bool = True,
+    ) -> None:
+        super().__init__(message, method=method, url=url, status=status)
+        self.retry_after = retry_after
+        self.whole = whole
+
+
+class UnknownOutcomeError(ClientError):
+    """A request that must not be repeated blindly was sent, and it is unknown whether it was done.
+
+    Only methods that are not idempotent (RFC 9110, section 9.2.2), without an idempotency key. A request that was certainly not
+    sent is a `ConnectFailedError`.
+    """
+
+
+class NotReadyError(ClientError):
+    """The remote system accepted the request and has no answer yet (202).
+
+    Args:
+        retry_after: seconds after which to ask again by the answer, or None when it does not say.
     """
 
     def __init__(
@@ -120,23 +161,19 @@ class RateLimitedError(ClientError):
         self.retry_after = retry_after
 
 
-class UnknownOutcomeError(ClientError):
-    """A request that must not be repeated blindly was sent, and nobody knows whether it was done.
-
-    Only methods that are not idempotent (RFC 9110, section 9.2.2), without an idempotency key. What was certainly never sent
-    is a `ConnectFailedError`.
-    """
+class LocalError(ClientError):
+    """Our own process or machine lacks what a request takes: a usable proxy, a certificate file, a package. Nothing was sent."""
 
 
 class NotModifiedError(ClientError):
-    """The remote system has nothing newer than what we have."""
+    """The remote system has nothing newer than we have."""
 
 
 class AuthRefusedError(ClientError):
-    """The remote system, or a proxy on the way, does not accept our credentials."""
+    """The remote system, or a proxy, does not accept our credentials."""
 
 
-# Not worth another try.
+# The same request would fail again.
 
 
 class RejectedError(ClientError):
@@ -148,11 +185,19 @@ class RedirectRefusedError(RejectedError):
 
 
 class GoneError(ClientError):
-    """The remote system does not have it, or not any more."""
+    """The remote system does not have it, or no longer."""
 
 
 class UnreadableError(ClientError):
-    """The answer has a good status but cannot be read as what was asked for."""
+    """The answer has a good status, but is not what was asked for."""
+
+
+class BrokenBodyError(UnreadableError):
+    """The answer has a good status, and its body is empty, cut off, or something else, as a page in HTML.
+
+    So answer proxies and systems in maintenance; the same request may get a whole body later. Only requests that may be repeated
+    raise it: what a write was answered that nobody can read is an `UnreadableError`.
+    """
 
 
 class TooLargeError(UnreadableError):
@@ -167,25 +212,25 @@ class PageError(ClientError):
 
 
 class IncompleteError(PageError):
-    """The listing ended before its end; every page that it showed was yielded."""
+    """The listing stopped early; every page that it showed was yielded."""
 
-    #: Why, in the words of `syncs run --json`.
+    #: Why, as `syncs run --json` says it.
     stopped = "error"
 
 
 class LoopError(IncompleteError):
-    """The listing asks for a page that it already had, or shows the same entities again and again."""
+    """A page leads to one that was already listed, or the same entities come again and again."""
 
     stopped = "loop"
 
 
 class LimitError(IncompleteError):
-    """The listing was cut off by `max_pages` or `max_seconds`."""
+    """The listing was stopped by `max_pages` or `max_seconds`."""
 
     stopped = "limit"
 
 
 class ShortError(IncompleteError):
-    """The listing did not show all that it announced, or its rows would not stand still."""
+    """The listing did not show all that it announced, or its rows kept moving."""
 
     stopped = "short"

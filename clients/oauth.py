@@ -1,7 +1,7 @@
 """OAuth 2 without a person: client credentials, and refresh tokens that rotate (RFC 6749, sections 4.4 and 6).
 
-Knows what a token endpoint says; who keeps tokens is `tokens`' business. The token endpoint may be of another origin than the
-API: the client's credentials go there and nowhere else, and no redirect is followed with them.
+`token_store` keeps the tokens. The token endpoint may be of another origin than the API: the client's credentials go only there,
+and no redirect is followed with them.
 """
 
 from __future__ import annotations
@@ -13,22 +13,23 @@ from typing import TYPE_CHECKING, Any
 
 from clients.auth import MASK, Basic, Credentials, Secret, header_value, reveal
 from clients.errors import AuthRefusedError, ConnectFailedError
-from clients.tokens import MemoryTokens, Token, TokenLostError, TokenStore, digest_of
+from clients.token_store import MemoryTokens, Token, TokenLostError, TokenStore, digest_of
 
 if TYPE_CHECKING:
     import ssl
 
 _LEEWAY = 30.0
-_MOST = 1 << 20
-_SETTLE = 10.0
-"""For so long a token that was refused as soon as it came is not replaced: another one would not be better."""
+"""Seconds before its end at which a token is renewed."""
+_MAX_BYTES = 1 << 20
+_RETRY_RENEWAL = 10.0
+"""Seconds until a token that was refused as soon as it came is replaced: another one would not be better."""
 _CODES = frozenset(
     {"invalid_request", "invalid_client", "invalid_grant", "unauthorized_client", "unsupported_grant_type", "invalid_scope"}
 )
 
 
 class _Renewing:
-    """Strictly private: a sign-in by tokens that are fetched when they are needed, and renewed when they are refused."""
+    """A sign-in by tokens that are fetched when they are needed, and renewed when they end or are refused."""
 
     def __init__(
         self,
@@ -51,8 +52,8 @@ class _Renewing:
         self._verify = verify
         self._lock = threading.Lock()
         self._current: tuple[Token, Credentials] | None = None
-        self._useless: tuple[Credentials, float] | None = None
-        #: What stands for who is signed in, whatever the token of the hour.
+        self._refused_at_once: tuple[Credentials, float] | None = None
+        #: Identifies who is signed in, independent of the current token.
         self.identity: tuple[str | None, ...] = ("oauth2", token_url, client_id, scope)
 
     def __repr__(self) -> str:
@@ -63,7 +64,7 @@ class _Renewing:
 
         Raises:
             AuthRefusedError: the token endpoint refuses us.
-            ClientError: it could not be asked.
+            ClientError: it did not answer.
         """
         current = self._current
         if current is None or not current[0].is_good(now=time.time()):
@@ -75,63 +76,64 @@ class _Renewing:
         return frozenset()
 
     def renew(self, refused: Credentials, *, again: bool = False) -> bool:
-        """Take in that an API answered 401; tell whether there is another token now.
+        """Renew a token that an API refused; return whether there is another one now.
 
-        Eight threads that were refused with one token make one renewal: seven find that it is done.
+        When eight threads are refused with one token, one of them renews it, and seven find it renewed.
 
         Args:
             again: these credentials are themselves the renewed ones.
 
         Raises:
             AuthRefusedError: the token endpoint refuses us.
-            ClientError: it could not be asked.
+            ClientError: it did not answer.
         """
         if again:
-            self._useless = (refused, time.monotonic())
+            self._refused_at_once = (refused, time.monotonic())
             return False
-        useless = self._useless
-        if useless is not None and useless[0] is refused and time.monotonic() - useless[1] < _SETTLE:
+        last, at = self._refused_at_once or (None, 0.0)
+        if last is refused and time.monotonic() - at < _RETRY_RENEWAL:
             return False
         return self._renewed(refused)[1] is not refused
 
     def _renewed(self, refused: Credentials | None) -> tuple[Token, Credentials]:
         """Return a token that is not the one refused: from another thread, from the store, or a new one."""
         try:
-            # Before the lock: who holds it may need the database that this thread holds.
+            # Before the lock: the thread that holds the lock may need the database that this thread holds.
             getattr(self._store, "ready", _nothing)()
             with self._lock:
                 current = self._current
                 if current is not None and current[1] is not refused and current[0].is_good(now=time.time()):
                     return current
-                worn = None if current is None or current[1] is not refused else current[0]
+                refused_token = None if current is None or current[1] is not refused else current[0]
                 with self._store.lease():
-                    token = self._fetched(worn)
+                    token = self._fetched(refused_token)
                 self._current = (token, _bearer(token))
                 return self._current
         except TimeoutError as error:
             raise ConnectFailedError(f"no token: {error}", method="POST", url=self._url) from error
 
-    def _fetched(self, worn: Token | None) -> Token:
-        """Within the lease: take the store's token if somebody renewed it meanwhile, else spend what there is."""
+    def _fetched(self, refused_token: Token | None) -> Token:
+        """Return the store's token if it was renewed meanwhile, else a new one. Called within the lease."""
         stored = self._store.load()
         ours = stored if stored is not None and stored.origin == self._origin() else None
-        if ours is not None and ours.is_good(now=time.time()) and (worn is None or ours.access_token != worn.access_token):
+        refused_text = None if refused_token is None else refused_token.access_token
+        if ours is not None and ours.is_good(now=time.time()) and ours.access_token != refused_text:
             return ours
         with self._spending(ours):
             new = self._ask(ours)
         if self._store.swap(stored, new):
             return new
-        # The lease ran out under us, and another one was quicker: what is stored counts.
+        # The lease ended meanwhile, and another process was quicker: its token counts.
         return self._store.load() or new
 
     def _spending(self, known: Token | None) -> AbstractContextManager[None]:
-        """Tell a store that wants to know it that a refresh token is on its way."""
+        """Return the store's context for sending a refresh token, if it has one."""
         refresh, spending = self._form(known).get("refresh_token"), getattr(self._store, "spending", None)
         found: AbstractContextManager[None] = nullcontext() if refresh is None or spending is None else spending(refresh)
         return found
 
     def _origin(self) -> str:
-        """Return what a stored token has to descend from: a new sign-in in the settings makes older ones worthless."""
+        """Return the digest of the declared sign-in: another one in the settings makes stored tokens worthless."""
         return digest_of(self._url, self._client, *self._grant.values())
 
     def _form(self, known: Token | None) -> dict[str, str]:
@@ -143,11 +145,11 @@ class _Renewing:
         status, body = self._post(form, in_body=True)
         code = _code(body)
         if status >= 400 and code in ("", "invalid_client", "invalid_request"):
-            # Some endpoints take the client's credentials in the form, some in a header, which is what the standard asks for.
+            # Some endpoints accept the client's credentials in the form, some in a header, as the standard requires.
             status, body = self._post(form, in_body=False)
             code = _code(body) or code
         if status >= 400:
-            # Not 404 as 404: that would say that the entity is gone.
+            # A 404 here must not become `GoneError`, which would mean that the entity is gone.
             text = f"the token endpoint refuses us: {status} {code}".rstrip()
             raise AuthRefusedError(text, method="POST", url=self._url)
         token = body.get("access_token") if isinstance(body, dict) else None
@@ -156,7 +158,7 @@ class _Renewing:
             if isinstance(body, dict) and body.get("error"):
                 # GitHub refuses with status 200.
                 raise AuthRefusedError(f"the token endpoint refuses us: {status} {code}".rstrip(), method="POST", url=self._url)
-            # Cut off, a page for people, or another API's: the refresh token may be spent all the same.
+            # An answer that is cut off, a page in HTML, or another API's: the refresh token may be spent nevertheless.
             text = "the token endpoint's answer has no access_token, or none that a header can carry"
             raise TokenLostError(text, method="POST", url=self._url)
         life = _seconds(body.get("expires_in"))
@@ -169,24 +171,24 @@ class _Renewing:
         )
 
     def _post(self, form: dict[str, str], *, in_body: bool) -> tuple[int, Any]:
-        from clients.http import HttpClient
+        from clients.http.client import HttpClient
 
         secret = reveal(self._secret)
         auth = None if in_body else Basic(_quoted(self._client), _quoted(secret))
-        with HttpClient(self._url, auth=auth, timeout=self._timeout, verify=self._verify, max_bytes=_MOST) as http:
+        with HttpClient(self._url, auth=auth, timeout=self._timeout, verify=self._verify, max_bytes=_MAX_BYTES) as http:
             return http.post_form("", form | {"client_id": self._client, "client_secret": secret} if in_body else form)
 
 
 class OAuth2ClientCredentials(_Renewing):
-    """Signs in with tokens that this client gets for itself.
+    """Signs in with tokens for the client itself.
 
-    The first token is fetched with the first request, the next one shortly before it ends, or when an API refuses it with 401.
+    The first token is fetched with the first request, the next one shortly before the first ends, or after a 401.
 
     Args:
         token_url: of the token endpoint, which may be of another origin than the API.
         client_id, client_secret: sent in the form; where that is refused, by Basic auth.
-        scope: what to ask for, separated by spaces.
-        store: keeps the token, so that other processes need not fetch their own.
+        scope: scopes, separated by spaces.
+        store: keeps the token for other processes.
         timeout, verify: as for `HttpClient`.
     """
 
@@ -206,12 +208,12 @@ class OAuth2ClientCredentials(_Renewing):
 
 
 class OAuth2RefreshToken(_Renewing):
-    """Signs in with tokens got for a refresh token, which may change with each use.
+    """Signs in with tokens that are fetched with a refresh token, which may change with each use.
 
     Args:
         token_url, client_id, client_secret, scope, timeout, verify: as for `OAuth2ClientCredentials`.
-        refresh_token: the first one, from whoever gave their consent. Another one here makes stored tokens worthless.
-        store: keeps the newest token. Where refresh tokens rotate, it has to be one that all workers share, and that lasts.
+        refresh_token: the first one. Another one here makes stored tokens worthless.
+        store: keeps the newest token. Where refresh tokens rotate, all workers must share it, and it must be durable.
     """
 
     def __init__(
@@ -229,7 +231,7 @@ class OAuth2RefreshToken(_Renewing):
         self._first = refresh_token
         grant = {"grant_type": "refresh_token"}
         super().__init__(token_url, client_id, client_secret, grant, scope=scope, store=store, timeout=timeout, verify=verify)
-        # One app signs in for many people: what stands for them is their first refresh token.
+        # One app signs in for many people; their first refresh token tells them apart.
         self.identity = (*self.identity, self._origin())
 
     def _origin(self) -> str:
@@ -264,5 +266,5 @@ def _quoted(text: str) -> str:
 def _seconds(value: Any) -> float | None:
     if isinstance(value, str) and value.isdecimal():
         value = int(value)
-    # A life of zero is no life: whoever sends it means that the token does not end by itself.
+    # Those who send a life of zero mean that the token does not expire.
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0 else None

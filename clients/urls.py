@@ -1,7 +1,4 @@
-"""URLs as text: what may be shown, what belongs to one origin, what joins a base.
-
-Knows no HTTP and no credentials but their names.
-"""
+"""URLs as text: masks secrets for messages, compares origins, encodes and removes query parameters."""
 
 from __future__ import annotations
 
@@ -13,8 +10,9 @@ from urllib.parse import quote_plus, unquote, unquote_plus, urlsplit
 Origin = tuple[str, str, int]
 
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-_UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-_SHOWN = 500
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+MAX_LENGTH = 500
+"""Characters of a URL in a message."""
 _SECRET = re.compile(
     r"token|secret|passw|pwd|credential|auth|signature|session"
     r"|(?:^|[_.-])(?:api|access|private|subscription)?[_.-]?(?:key|sig|sid|code|pin|jwt|otp)$",
@@ -24,18 +22,18 @@ _PORTS = {"http": 80, "https": 443}
 
 
 def is_absolute(url: str) -> bool:
-    """Say whether `url` names its own host."""
+    """Say whether `url` has a scheme and a host."""
     return _ABSOLUTE.match(url) is not None
 
 
 def public_url(url: str) -> str:
     """Return `url` on one line of 500 characters at most, without what may be secret: user part, query, fragment."""
-    url = _UNSEEN.sub("\ufffd", url.partition("#")[0].partition("?")[0])
+    url = _UNPRINTABLE.sub("\ufffd", url.partition("#")[0].partition("?")[0])
     scheme, separator, rest = url.partition("://")
     if not separator:
-        return url[:_SHOWN]
+        return url[:MAX_LENGTH]
     authority, slash, path = rest.partition("/")
-    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"[:_SHOWN]
+    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"[:MAX_LENGTH]
 
 
 def masked_url(url: str) -> str:
@@ -44,11 +42,11 @@ def masked_url(url: str) -> str:
     shown = public_url(head)
     if not mark:
         return shown
-    pairs = (pair.partition("=") for pair in _UNSEEN.sub("\ufffd", query).split("&"))
+    pairs = (pair.partition("=") for pair in _UNPRINTABLE.sub("\ufffd", query).split("&"))
     masked = (
         f"{name}=***" if sign and _SECRET.search(unquote_plus(name)) else f"{name}{sign}{value}" for name, sign, value in pairs
     )
-    return f"{shown}?{'&'.join(masked)}"[:_SHOWN]
+    return f"{shown}?{'&'.join(masked)}"[:MAX_LENGTH]
 
 
 def origin_of(url: str) -> Origin:
@@ -69,13 +67,13 @@ def _split(url: str) -> Any:
     except ValueError:
         good = False
     if not good:
-        # The text is not repeated, and the cause is cut: both may hold a password.
+        # The text is not repeated, and there is no cause: both may hold a password.
         raise ValueError("not an absolute http or https URL") from None
     return parts
 
 
 def split_userinfo(url: str) -> tuple[str, tuple[str, str] | None]:
-    """Take user and password out of an absolute URL: the URL without them, and the two, percent-decoded."""
+    """Return an absolute URL without user and password, and these two, percent-decoded, or None."""
     scheme, separator, rest = url.partition("://")
     end = min((rest.find(c) for c in "/?#" if c in rest), default=len(rest))
     user_part, at, host = rest[:end].rpartition("@")
@@ -102,7 +100,7 @@ def encode_params(params: Mapping[str, Any]) -> str:
 
 
 def with_query(url: str, query: str) -> str:
-    """Append an encoded query to `url`, which may have one already; a fragment is dropped, it is never sent."""
+    """Append an encoded query to `url`, which may have one already; a fragment is dropped, since it is never sent."""
     url = url.partition("#")[0]
     if not query:
         return url

@@ -3,15 +3,18 @@
 Importing this package brings neither Prefect nor SQLAlchemy.
 """
 
-from flows.declaration import Client, Sync
+from flows.database_token_store import stored_tokens
+from flows.declarations.client import Client
+from flows.declarations.job_type import JobType
+from flows.declarations.notify import Notify
+from flows.declarations.pause_policy import PausePolicy
+from flows.declarations.since import Since
+from flows.declarations.sync import Sync
+from flows.declarations.window import Window
 from flows.enqueue import enqueue, enqueue_many
 from flows.errors import DeclarationError, FlowsError, SettingsError, UnknownName, UsageError
-from flows.job_type import JobType
+from flows.execution.save_from_job import save_record
 from flows.lock import lock
-from flows.policy import Notify, PausePolicy, Since
-from flows.record import save_record
-from flows.tokens import stored_tokens
-from flows.window import Window
 
 __all__ = [
     "Client",

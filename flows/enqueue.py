@@ -9,13 +9,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from flows.job_type import JobType, check_priority
-from flows.plain import plain
+from flows.declarations.job_type import JobType
+from flows.declarations.validation import check_priority
+from flows.plain_json import plain_json
 from jobs import PayloadError
 
 if TYPE_CHECKING:
-    from flows.registry import Registry
-    from jobs.duplicate import Enqueued, NewJob, Policy
+    from flows.project.registry import Registry
+    from jobs.enqueueing.duplicates import Enqueued, NewJob, Policy
     from jobs.store import JobStore
 
 
@@ -53,9 +54,8 @@ def enqueue(
         ForeignSession: the session is on another database.
         JobsError: the database cannot be used.
     """
-    return enqueue_many(
-        job_type_id, [payload], delay=delay, available_at=available_at, priority=priority, session=session
-    )[0]  # fmt: skip
+    options: dict[str, Any] = {"delay": delay, "available_at": available_at, "priority": priority, "session": session}
+    return enqueue_many(job_type_id, [payload], **options)[0]
 
 
 def enqueue_many(
@@ -88,10 +88,10 @@ def enqueue_many(
     jobs = new_jobs(job_type, list(payloads), delay=delay, available_at=available_at, priority=priority)
     store = own_store()
     if session is None:
-        from jobs.session import joined
+        from jobs.db.job_session import current_session
 
         # On SQLite a job that has written through `job.session` would wait for itself.
-        session = joined(store.db)
+        session = current_session(store.db)
     return store.enqueue(jobs, _policy(job_type), serial=lambda payload: _serial_key(job_type, payload), session=session)
 
 
@@ -108,7 +108,7 @@ def new_jobs(
     Raises:
         PayloadError: a payload does not fit, or a function of the type raised something at it; the text tells which.
     """
-    from jobs.duplicate import NewJob
+    from jobs.enqueueing.duplicates import NewJob
     from jobs.fingerprint import fingerprint
     from jobs.job import Lane
 
@@ -124,7 +124,7 @@ def new_jobs(
             if job_type.duplicates != "allow":
                 value = payload
                 if (chosen := job_type.fingerprint) is not None:
-                    value = plain(_asked(job_type, "fingerprint", chosen, payload), "fingerprint")
+                    value = plain_json(_asked(job_type, "fingerprint", chosen, payload), "fingerprint")
                 if value is not None or chosen is None:
                     identity = fingerprint(job_type.id, value)
             serial_key = _serial_key(job_type, payload)
@@ -132,14 +132,23 @@ def new_jobs(
             if len(payloads) == 1:
                 raise
             raise PayloadError(f"job {number} of {len(payloads)}: {error}") from (error.__cause__ or error)
-        found.append(NewJob(lane, payload, identity, priority, delay, available_at, None, serial_key))
+        job = NewJob(
+            lane,
+            payload,
+            fingerprint=identity,
+            priority=priority,
+            delay=delay,
+            available_at=available_at,
+            serial_key=serial_key,
+        )
+        found.append(job)
     return found
 
 
 def _asked(job_type: JobType, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function of a declaration; what it raises is a payload error."""
+    """Call a function of a declaration; what it raises becomes a payload error."""
     # Not at the top: a program that only imports `enqueue` needs neither.
-    from flows.verdict import attempt, describe
+    from flows.user_code import attempt, describe
 
     def refuse(error: Exception) -> NoReturn:
         raise PayloadError(f"job type {job_type.id!r}: {name} raised {' '.join(describe(error).split())}") from error
@@ -160,28 +169,28 @@ def _serial_key(job_type: JobType, payload: Any) -> str | None:
         return None
     if not isinstance(key, str | int):
         raise PayloadError(f"job type {job_type.id!r}: serial must return text or None, got {type(key).__name__}")
-    from jobs.page import LONGEST_KEY, excess
+    from jobs.listing.page_plan import LONGEST_KEY, excess_key_length
 
     key = str(key)
-    # PostgreSQL's index takes no longer ones; said here, it is the same on both databases.
-    if size := excess(key):
+    # PostgreSQL's index takes no longer keys; checked here, so that both databases behave the same.
+    if size := excess_key_length(key):
         raise PayloadError(f"job type {job_type.id!r}: serial returned a key of {size:,} bytes; {LONGEST_KEY:,} is the most")
     return key
 
 
 class _Process:
-    """What this process has open for its calls of `enqueue`."""
+    """The store and registry that this process has open for its calls of `enqueue`."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.registry: Registry | None = None
         self.store: JobStore | None = None
         self.of: tuple[int, str | None, str] | None = None
-        #: Stores and registries of those who work jobs in this process, the innermost last.
+        #: Stores and registries of the workers in this process, the innermost last.
         self.used: list[tuple[JobStore, Registry | None]] = []
 
     def close(self) -> None:
-        # A forked child leaves its parent's connections alone.
+        # A forked child must not close its parent's connections.
         if self.store is not None and self.of is not None and self.of[0] == os.getpid():
             self.store.close()
         self.store = self.of = None
@@ -193,13 +202,13 @@ atexit.register(_process.close)
 
 @contextmanager
 def using(store: "JobStore", registry: "Registry | None" = None) -> Iterator[None]:
-    """Let `enqueue` use this store, and what is declared here, while jobs are worked in this process.
+    """Let `enqueue` use this store and registry while jobs are worked in this process.
 
-    A second store on the same SQLite file would be a second writer, that waits for the first one.
+    A second store on the same SQLite file would be a second writer, which would wait for the first one.
 
     Args:
-        store: in place of one that the settings name.
-        registry: in place of what the files say when they are read again.
+        store: in place of the one in the settings.
+        registry: in place of one read from the files.
     """
     entry = (store, registry)
     with _process.lock:
@@ -218,15 +227,15 @@ def _declared(name: str) -> JobType:
         for registry in (*(used for _, used in reversed(_process.used)), _process.registry):
             if registry is not None and name in registry.job_types:
                 return registry.job_types[name]
-        # Read when first asked, and again for a name that is new: its file may be.
-        from flows.registry import load
+        # Read at the first call, and again for an unknown name: its file may be new.
+        from flows.project.registry import load
 
         _process.registry = load()
         return _process.registry.job_type(name)
 
 
 def own_store() -> "JobStore":
-    """Return the store of whoever works jobs in this process, else one that the settings name; that one stays open.
+    """Return the store of the worker in this process, else the one in the settings, which stays open.
 
     Raises:
         SettingsError: a setting is wrong.
@@ -235,10 +244,10 @@ def own_store() -> "JobStore":
     with _process.lock:
         if _process.used:
             return _process.used[-1][0]
-        # Settings take a millisecond to read; the variable itself tells whether they say something else than last time.
+        # Reading the settings takes a millisecond; comparing the variable shows whether they have changed.
         of = (os.getpid(), os.environ.get("SYNCS_DATABASE_URL"), str(Path.cwd()))
         if _process.store is None or _process.of != of:
-            from flows.settings import open_store
+            from flows.project.settings import open_store
 
             _process.close()
             _process.store, _process.of = open_store(), of

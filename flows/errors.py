@@ -1,4 +1,4 @@
-"""What people get wrong, and what `flows` raises: one line each that says what, where and what to do.
+"""Errors that a person can correct. The text is one line that says what is wrong, where, and what to do.
 
 FlowsError            exit code 2 at the command line
 ├── DeclarationError  a declaration cannot work: correct the file
@@ -9,7 +9,7 @@ FlowsError            exit code 2 at the command line
 
 
 class FlowsError(Exception):
-    """Something a person can put right; its text is the one line they see."""
+    """Something that a person can correct; the text is the one line that they see."""
 
 
 class DeclarationError(FlowsError, ValueError):

@@ -1,10 +1,10 @@
-"""`lock`: let one process at a time do something, over all processes and machines of the project. Imports no store until used."""
+"""`lock`: lets one process at a time do something, among all processes and machines of the project."""
 
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from jobs.lock import Lock
+    from jobs.locks import Lock
 
 
 def lock(name: str, *, lease: float = 30.0, wait: float = 0) -> "AbstractContextManager[Lock]":
@@ -25,4 +25,4 @@ def lock(name: str, *, lease: float = 30.0, wait: float = 0) -> "AbstractContext
     """
     from flows.enqueue import own_store
 
-    return own_store().lock(name, lease=lease, wait=wait)
+    return own_store().locks.hold(name, lease=lease, wait=wait)

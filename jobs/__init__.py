@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.errors import (
     DatabaseBusy,
+    DatabaseReplaced,
     DatabaseUnavailable,
     DatabaseUrlError,
     DuplicateJob,
@@ -30,15 +31,16 @@ from jobs.queue import KeepPolicy, Queue, Rate
 from jobs.retry import Retry
 
 if TYPE_CHECKING:
-    from jobs.database import Database
-    from jobs.duplicate import Enqueued
+    from jobs.db.database import Database
+    from jobs.enqueueing.duplicates import Enqueued
     from jobs.store import JobStore
 
-_LAZY = {"Database": "jobs.database", "Enqueued": "jobs.duplicate", "JobStore": "jobs.store"}
+_LAZY = {"Database": "jobs.db.database", "Enqueued": "jobs.enqueueing.duplicates", "JobStore": "jobs.store"}
 
 __all__ = [
     "Database",
     "DatabaseBusy",
+    "DatabaseReplaced",
     "DatabaseUnavailable",
     "DatabaseUrlError",
     "DuplicateJob",

@@ -1,23 +1,23 @@
 """Everything that `jobs` raises.
 
 JobsError
-├── DatabaseUrlError      the URL cannot work: correct SYNCS_DATABASE_URL
+├── DatabaseUrlError      the URL cannot be used: correct SYNCS_DATABASE_URL
 ├── DatabaseUnavailable   the database does not answer: start it, or wait
-│   └── DatabaseLost      it went away under work that had begun: exit code 1, not 2
-├── DatabaseBusy          another one holds SQLite's writer: end it, or try again; exit code 1
-├── SchemaError           tables and code do not fit
+│   └── DatabaseLost      the connection was lost after work had begun: exit code 1, not 2
+├── DatabaseBusy          another transaction holds SQLite's writer: end it, or try again; exit code 1
+├── SchemaError           the tables do not have the version that this code needs
 │   ├── SchemaMissing     no tables yet: `syncs setup`
 │   ├── SchemaOutdated    tables older than the code: `syncs db upgrade`
 │   └── SchemaTooNew      tables newer than the code: upgrade sync-clients
-├── LostLease             another worker owns the job or the listing now: drop the result
+├── LostLease             another worker has the job or the listing now: drop the result
 ├── JobNotFound           no job has this id
-├── FilterError           a filter that can fit no job: correct it
-├── LockHeld              somebody else has the lock: wait, or leave it
-├── LockLost              the lock went to somebody else while it was held here
-├── DuplicateJob          its twin is queued already, and the job type rejects duplicates: leave it
-├── ScheduleError         a delay or moment that cannot be: correct it
+├── FilterError           a filter that is not valid: correct it
+├── LockHeld              somebody else holds the lock: wait, or do without
+├── LockLost              somebody else took the lock while it was held here
+├── DuplicateJob          a job of the same fingerprint is queued, and the job type rejects duplicates
+├── ScheduleError         a delay or time that is not valid: correct it
 ├── ForeignSession        the session is not on the job store's database: pass another one, or none
-├── NaiveTime             a time without a zone: pass an aware datetime
+├── NaiveTime             a time without a time zone: pass an aware datetime
 └── PayloadError          the payload is not JSON, or too large: correct the caller
 """
 
@@ -25,11 +25,11 @@ from typing import Any
 
 
 class JobsError(Exception):
-    """Something about jobs or their database went wrong."""
+    """Base class of the errors of this package."""
 
 
 class DatabaseUrlError(JobsError):
-    """The database URL cannot work."""
+    """The database URL cannot be used."""
 
 
 class DatabaseUnavailable(JobsError):
@@ -37,19 +37,23 @@ class DatabaseUnavailable(JobsError):
 
 
 class DatabaseLost(DatabaseUnavailable):
-    """The database went away under work that had begun; what was committed stands."""
+    """The connection was lost after work had begun; what was committed is kept."""
+
+
+class DatabaseReplaced(JobsError):
+    """The file of the database was removed or replaced while it was open; what is written to it is lost."""
 
 
 class DatabaseBusy(JobsError):
-    """Another process, or another job, kept SQLite's one writer longer than anybody waits for it."""
+    """Another process or job held SQLite's one writer for longer than others wait."""
 
 
 class SchemaError(JobsError):
-    """The tables and this code do not fit."""
+    """The tables do not have the version that this code needs."""
 
 
 class SchemaMissing(SchemaError):
-    """The database holds no tables of ours yet."""
+    """The tables were not created yet."""
 
 
 class SchemaOutdated(SchemaError):
@@ -61,7 +65,7 @@ class SchemaTooNew(SchemaError):
 
 
 class LostLease(JobsError):
-    """Another worker owns this job or listing now; what was done under the old claim is dropped."""
+    """Another worker has this job or listing now; what was done under the old claim is dropped."""
 
 
 class JobNotFound(JobsError):
@@ -69,24 +73,24 @@ class JobNotFound(JobsError):
 
 
 class FilterError(JobsError, ValueError):
-    """A filter names a state that there is not, or a path that cannot be."""
+    """A filter names a state that does not exist, or a path that is not valid."""
 
 
 class LockHeld(JobsError):
-    """Somebody else has the lock."""
+    """Somebody else holds the lock."""
 
 
 class LockLost(JobsError):
-    """The lock went to somebody else, or was broken, while it was held here."""
+    """Somebody else took the lock, or broke it, while it was held here."""
 
 
 class DuplicateJob(JobsError):
-    """The job duplicates one that is queued; nothing of the call was stored (AQ-20).
+    """A job of the same fingerprint is queued; nothing of the call was stored.
 
     Args:
         message: what happened, in one line.
-        job: the new job, as `jobs.duplicate.NewJob`.
-        duplicates: what it duplicates, each with `id` and `payload`; `id` is `None` for one of the same call.
+        job: the new job, as `jobs.enqueueing.duplicates.NewJob`.
+        duplicates: the queued jobs, each with `id` and `payload`; `id` is `None` for a job of the same call.
     """
 
     def __init__(self, message: str, *, job: Any, duplicates: tuple[Any, ...]) -> None:
@@ -96,7 +100,7 @@ class DuplicateJob(JobsError):
 
 
 class ScheduleError(JobsError, ValueError):
-    """A delay is negative or beyond all measure, or a moment is none."""
+    """A delay is negative or too long, or a time is not valid."""
 
 
 class ForeignSession(JobsError, ValueError):
@@ -104,7 +108,7 @@ class ForeignSession(JobsError, ValueError):
 
 
 class NaiveTime(JobsError, ValueError):
-    """A time has no zone; pass an aware datetime."""
+    """A time has no time zone; pass an aware datetime."""
 
 
 class PayloadError(JobsError, ValueError):

@@ -1,6 +1,6 @@
-"""The values that travel between the tables and whoever works: lanes, claimed jobs, verdicts. Knows no query.
+"""The values that pass between the job store and workers: lanes, claimed jobs and their results.
 
-They are named tuples, because several of them are made for each job: a frozen dataclass of ten fields takes five times as long.
+They are named tuples, because several are made for each job: creating a frozen dataclass of ten fields takes five times as long.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ from jobs.retry import Retry
 
 
 class Lane(NamedTuple):
-    """Jobs that wait for one another and for nobody else: one type (and phase) of one client in one queue."""
+    """What a claim looks at: one type (and phase) of one client in one queue."""
 
     queue: str
     client: str
@@ -19,12 +19,12 @@ class Lane(NamedTuple):
     phase: str = ""
 
     def parameters(self) -> dict[str, str]:
-        """Return the lane as bound parameters, whose names no column has."""
+        """Return the lane as bound parameters, named unlike any column."""
         return {"in_queue": self.queue, "of_client": self.client, "of_type": self.type, "of_phase": self.phase}
 
 
 class Job(NamedTuple):
-    """A claimed job. Whoever holds it may finish it, as long as `claim_no` is still the row's."""
+    """A claimed job. Its claim is valid as long as `claim_no` is that of the row."""
 
     id: int
     lane: Lane
@@ -36,10 +36,12 @@ class Job(NamedTuple):
     attempts: int
     retries: int
     rescues: int
-    #: What an earlier attempt noted.
+    #: The last checkpoint of an earlier attempt.
     checkpoint: Any = None
-    #: The client's, under which its requests begin; see `jobs.pause`.
+    #: Generation of the client when the job was claimed; see `jobs.pauses.pause`.
     client_generation: int = 0
+    #: How often it was put back without using an attempt.
+    snoozes: int = 0
 
     @property
     def attempt(self) -> int:
@@ -47,36 +49,10 @@ class Job(NamedTuple):
         return self.attempts + 1
 
 
-class Move(NamedTuple):
-    """What a finish or a rescue does to one row; see `jobs.settle`."""
-
-    job_id: int
-    claim_no: int
-    fingerprint: str | None
-    state: str
-    #: Name of the attempt's outcome.
-    outcome: str
-    message: str = ""
-    #: Seconds until a queued job may be claimed; ignored where `until` is set.
-    delay: float = 0.0
-    until: Any = None
-    attempts: int = 0
-    retries: int = 0
-    snoozes: int = 0
-    rescues: int = 0
-    traceback: str | None = None
-    #: The phase that this attempt was about.
-    phase: str = ""
-    #: The phase that the job goes on to, where it changes; its checkpoint ends with the old one.
-    to_phase: str | None = None
-    #: JSON text for the attempt's row.
-    exchanges: str | None = None
-
-
 class Content(NamedTuple):
-    """What a success puts into the `record` row of the entity.
+    """What a success writes to the `record` row of the entity.
 
-    `data` is JSON text; `None` where the sync saves elsewhere and the row is only the ledger.
+    `data` is JSON text; `None` if the sync saves elsewhere and the row is only the ledger.
     """
 
     version: str | None
@@ -84,8 +60,8 @@ class Content(NamedTuple):
     data: str | None
 
 
-class Stored(NamedTuple):
-    """The validator of an answer, with whose it is; see `clients.validators`."""
+class StoredValidator(NamedTuple):
+    """The validator of a response, with the request that it belongs to; see `clients.http.conditional`."""
 
     identity: str
     method: str
@@ -105,10 +81,14 @@ class Verdict(NamedTuple):
     cause: str = "asked"
     #: Of a failure: something was sent, and nobody knows whether it was done.
     unknown: bool = False
+    #: Of a pause: what came of the job if the client itself is well, so that the trouble is this job's alone.
+    alone: Outcome | None = None
+    #: Our own process, machine or database lacks something: the job goes back without using an attempt.
+    ours: bool = False
 
 
-class Done(NamedTuple):
-    """A job that has been worked, ready to be finished.
+class JobResult(NamedTuple):
+    """A job that has been worked: what the store needs to finish it. `JobStore.finish` returns it with its new state.
 
     Args:
         job: the claim.
@@ -123,6 +103,8 @@ class Done(NamedTuple):
         exchanges: JSON text on the last requests and responses, without secrets; kept with the attempt.
         finish: finishes this job by itself, in place of the batch; a job whose session wrote has a transaction of its own.
         validators: what a success puts in place of the validators of the entity; `None` leaves them as they are.
+        state: of the job after the finish, `lost` if another worker has the claim by then; empty before it.
+        began: when its execution began, by `time.monotonic`; `None` takes the time of its claim.
     """
 
     job: Job
@@ -134,13 +116,7 @@ class Done(NamedTuple):
     may_go: Callable[[], str | None] | None = None
     to_phase: str | None = None
     exchanges: str | None = None
-    finish: "Callable[[Done], Settled] | None" = None
-    validators: Sequence[Stored] | None = None
-
-
-class Settled(NamedTuple):
-    """What the finish made of a job: its new state, or `lost` when the claim was another's by then."""
-
-    job: Job
-    state: str
-    verdict: Verdict
+    finish: "Callable[[JobResult], JobResult] | None" = None
+    validators: Sequence[StoredValidator] | None = None
+    state: str = ""
+    began: float | None = None

@@ -1,10 +1,21 @@
-"""What became of a job: six frozen values. Knows nothing of rows, retries or time zones."""
+"""The outcomes of a job: what its function may return."""
 
 import math
 from dataclasses import dataclass
 from datetime import datetime
 
 from jobs.errors import NaiveTime
+
+MESSAGE_LIMIT = 500
+"""Characters of a message that are kept with the job; the traceback has the rest."""
+
+
+def one_line(text: str, *, limit: int = MESSAGE_LIMIT) -> str:
+    """Return the text on one line, cut to `limit` characters."""
+    if not text:
+        return ""
+    line = " ".join(str(text).split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
 def _check_time(when: float | datetime | None, what: str) -> None:
@@ -29,7 +40,7 @@ class Unchanged:
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """The remote side no longer has this entity; the record is marked as deleted."""
+    """The remote side no longer has this entity; its record is marked as deleted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +66,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Snooze:
-    """Put the job back without using an attempt (law 6).
+    """Requeue the job for later without using an attempt.
 
     Args:
         when: seconds from now, or an aware datetime.
@@ -75,7 +86,7 @@ class Snooze:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Pause the whole client and put the job back without using an attempt.
+    """Pause the whole client and requeue the job without using an attempt.
 
     Args:
         when: seconds from now, an aware datetime, or `None` until a person resumes the client.

@@ -1,4 +1,4 @@
-"""The declaration of a queue. Knows no row and no worker."""
+"""Declares queues: lease, concurrency, rate and retention."""
 
 import math
 from dataclasses import dataclass
@@ -50,13 +50,13 @@ class KeepPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """Where jobs wait.
+    """A queue of jobs.
 
     Args:
         id: its name.
         lease: seconds a claim is valid unless renewed; the worker renews it while it lives.
-        concurrency: jobs of this queue in processing at once, over all workers on all machines. A queue that nobody declares,
-            the default of a client, has no such limit.
+        concurrency: jobs of this queue in processing at once, over all workers on all machines. A queue that is not
+            declared, the default of a client, has no such limit.
         time_limit: seconds after which a worker takes no further job; 0 means none.
         keep: retention of finished jobs.
         rate: starts per time, over all workers; a start is a claim, a retry's too.

@@ -1,6 +1,6 @@
-"""What `make demo` runs: Prefect up for this folder, the languages synced through it, and what to open and type next.
+"""Runs the demo (`make demo`): starts Prefect for this folder, syncs the languages, and prints what to open and type next.
 
-Uses nothing but the command line of this project. Once you have syncs of your own, delete it with `languages.py` and
+It uses only the command line of this project. When you have syncs of your own, delete it together with `languages.py` and
 `_languages_api.py`.
 """
 
@@ -16,7 +16,7 @@ SYNCS = [sys.executable, "-m", "flows"]
 
 
 def _free_port() -> int:
-    """Return 4200, or the next port that nobody uses: another project's Prefect may be there."""
+    """Return 4200, or the next free port if another process, such as another project's Prefect, uses it."""
     for port in range(4200, 4300):
         with socket.socket() as one:
             one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -28,8 +28,8 @@ def _free_port() -> int:
     return 4200
 
 
-def _up() -> str | None:
-    """Start Prefect unless it runs; return the address of its pages, `None` where it does not start."""
+def _start_prefect() -> tuple[str, str] | None:
+    """Start Prefect unless it runs already; return the address of its web pages and the sign-in, `None` if it does not start."""
     began = time.monotonic()
     done = subprocess.run([*SYNCS, "up", "--port", str(_free_port()), "--json"], stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
@@ -38,38 +38,40 @@ def _up() -> str | None:
     found = json.loads(done.stdout)
     how = f"up after {time.monotonic() - began:.0f} s" if found["started"] else "up already"
     print(f"Prefect is {how}: {found['ui']}\n", flush=True)
-    return str(found["ui"])
+    # What is no terminal may be a log, and the auth string is a secret.
+    sign_in = Path(found["auth_file"]).read_text().strip() if sys.stdout.isatty() else f"what stands in {found['auth_file']}"
+    return str(found["ui"]), sign_in
 
 
-def _next(ui: str | None) -> str:
-    """Say what to look at."""
+def _next_steps(prefect: tuple[str, str] | None) -> str:
+    """Return the text that says what to open and type next."""
     folder = os.path.relpath(Path(sys.executable).parent)
-    syncs, prefect = f"{folder}/syncs", f"{folder}/prefect"
-    lines = [f"Open  {ui}", "", "Type"] if ui else ["Type"]
+    syncs = f"{folder}/syncs"
+    lines = [f"Open  {prefect[0]}", f"Sign in there with  {prefect[1]}", "", "Type"] if prefect else ["Type"]
     steps = [
-        ("make demo", "once more: all that changed is worked, and that is nothing"),
-        (f"{syncs} run languages --full", "each language again, changed or not"),
-        (f"{syncs} queues", "what waits, what is done, what failed"),
+        ("make demo", "sync again: nothing has changed, so no language is fetched"),
+        (f"{syncs} run languages --full", "fetch each language again, changed or not"),
+        (f"{syncs} queues", "how many jobs wait, are done, have failed"),
         (f"{syncs} jobs --limit 5", "the last jobs"),
     ]
-    if ui:
+    if prefect:
         steps += [
-            (f"PREFECT_API_URL={ui}/api {prefect} deployment run sync/languages", "the same on the worker"),
+            (f"{folder}/prefect deployment run sync/languages", "the same on the worker"),
             (f"{syncs} down", "stop Prefect"),
         ]
     width = max(len(command) for command, _ in steps if len(command) < 60)
     lines += [f"  {command:{width}}  {why}" for command, why in steps]
-    return "\n".join([*lines, "", "Then write a file like syncs/languages.py for an API of yours."])
+    return "\n".join([*lines, "", "Then write a file like syncs/languages.py for your own API."])
 
 
 def main() -> int:
     """Run the demo; return the exit code of the sync."""
     if os.environ.pop("PREFECT_API_URL", None):
-        print("PREFECT_API_URL is left aside: the demo has a Prefect server of its own.")
+        print("PREFECT_API_URL is ignored: the demo starts its own Prefect server.")
     os.environ.setdefault("PREFECT_HOME", str(Path.cwd() / ".prefect"))
-    ui = _up()
+    prefect = _start_prefect()
     code = subprocess.run([*SYNCS, "run", "languages"], check=False).returncode
-    print(f"\n{_next(ui)}", flush=True)
+    print(f"\n{_next_steps(prefect)}", flush=True)
     return code
 
 

@@ -1,9 +1,9 @@
-"""The API of the demo: the languages of ISO 639-3 over HTTP/1.1 on loopback, from memory. Knows nothing of this project.
+"""Serves the languages of ISO 639-3 over HTTP/1.1 on loopback, from memory: the API of the demo.
 
     GET /languages?page=1  {"data": [{"alpha_3": "aaa", "name": "Ghotuo", "rev": "…"}, …], "page": 1, "pages": 80, "total": 7910}
     GET /languages/aaa     {"alpha_3": "aaa", "name": "Ghotuo", "scope": "I", "type": "L", "rev": "…"}
 
-It prints its base URL and serves until its standard input ends: so it never outlives who started it, however that one dies.
+It prints its base URL and serves until its standard input ends: it ends with the process that started it, even if that is killed.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def read_languages() -> list[dict[str, str]]:
 
 
 class Answers:
-    """Every answer, encoded in advance, by request target."""
+    """All answers by request target, encoded in advance."""
 
     def __init__(self, languages: list[dict[str, str]]) -> None:
         self._total = len(languages)
@@ -52,9 +52,9 @@ class Answers:
     def get(self, target: bytes) -> bytes:
         """Return the answer to GET `target`."""
         known = self._known.get(target)
-        return known if known is not None else self._unusual(target)
+        return known if known is not None else self._computed(target)
 
-    def _unusual(self, target: bytes) -> bytes:
+    def _computed(self, target: bytes) -> bytes:
         parts = urlsplit(target.decode("latin-1"))
         if parts.path != "/languages":
             return self._known.get(parts.path.encode("latin-1")) or _encode(404, {"error": "not found"})
@@ -69,12 +69,15 @@ def _encode(status: int, body: object) -> bytes:
     reason = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed"}[status]
     content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
     return b"HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (
-        status, reason.encode(), len(content), content,
-    )  # fmt: skip
+        status,
+        reason.encode(),
+        len(content),
+        content,
+    )
 
 
 class Connection(asyncio.Protocol):
-    """One keep-alive connection. Reads heads, since a GET has no body; whatever else comes is answered once and closed."""
+    """One keep-alive connection. Reads request heads only, because a GET has no body. After another method it is closed."""
 
     def __init__(self, answers: Answers) -> None:
         self._answers = answers
@@ -103,7 +106,7 @@ class Connection(asyncio.Protocol):
 
 
 async def serve(answers: Answers, port: int) -> None:
-    """Serve on loopback for ever; say where once it listens."""
+    """Serve on loopback for ever; print the base URL when the server listens."""
     server = await asyncio.get_running_loop().create_server(lambda: Connection(answers), "127.0.0.1", port)
     print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
     await server.serve_forever()
@@ -119,7 +122,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="The languages of ISO 639-3 over HTTP, until standard input ends.")
     parser.add_argument("--port", type=int, default=0, help="on 127.0.0.1; by default a free one")
     port = parser.parse_args().port
-    # Before the languages are read: who starts this may be gone by then.
+    # Before the languages are read: the process that started this one may end meanwhile.
     threading.Thread(target=_end_with_input, daemon=True).start()
     asyncio.run(serve(Answers(read_languages()), port))
 

@@ -1,4 +1,4 @@
-"""For whoever writes a client: a server that misbehaves as real ones did, and recorded exchanges. Knows pytest.
+"""Tests for clients: a server that misbehaves as real ones did, and recorded exchanges.
 
 from clients import Bearer, HttpClient
 from syncs_testing import SECRET, AttackSuite, Subject

@@ -1,4 +1,4 @@
-"""Print the matrix: every attack against every paginator of `clients`. `python -m syncs_testing [part of a name]`."""
+"""Prints a table of every attack against every paginator of `clients`: `python -m syncs_testing [part of a name]`."""
 
 from __future__ import annotations
 
@@ -10,18 +10,27 @@ from syncs_testing.trial import Outcome
 
 _KINDS = ("endless", "hangs", "lost", "leak", "silent", "alarm", "wait")
 _HEADS = {
-    "SinglePage": "One", "PageNumber": "Page", "Offset": "Offs", "TotalPages": "Totl", "Cursor": "Curs", "NextLink": "Next",
-    "LinkHeader": "Link", "Continue": "Cont", "RelayCursor": "Relay", "ODataLink": "OData", "Keyset": "Key",
+    "SinglePage": "One",
+    "PageNumber": "Page",
+    "Offset": "Offs",
+    "TotalPages": "Totl",
+    "Cursor": "Curs",
+    "NextLink": "Next",
+    "LinkHeader": "Link",
+    "Continue": "Cont",
+    "RelayCursor": "Relay",
+    "ODataLink": "OData",
+    "Keyset": "Key",
     "Keyset by time": "KeyT",
-}  # fmt: skip
+}
 _LEGEND = """\
-all: every row came, and no error    loop, short, error: the listing ended with such an error    30 s: it says when to come again
--: cannot be done to this paginator   CAPITALS: what must not be; explained below the table
+all: every row came, and no error    loop, short, error: the listing ended with such an error    30 s: the wait that it asks for
+-: does not apply to this paginator   CAPITALS: a failure; explained below the table
 """
 
 
 def main() -> int:
-    """Print the matrix and what is wrong; return how the process should exit."""
+    """Print the table and what is wrong; return the exit code."""
     wanted = " ".join(sys.argv[1:])
     names = list(listings())
     heads = [_head(name) for name in names]
@@ -37,7 +46,7 @@ def main() -> int:
     done: list[Outcome] = []
     for attack, cells in rows(wanted):
         done += [cell for cell in cells.values() if cell is not None]
-        # Row by row, as they come: the slow ones take their time.
+        # Row by row, because some take long.
         print(f"{attack.name:{width}} " + " ".join(f"{_word(cells[name]):>5}" for name in names), flush=True)
     print()
     wrong = [(cell, text) for cell in done for text in cell.wrong]
@@ -54,7 +63,7 @@ def _head(name: str) -> str:
 
 
 def _word(cell: Outcome | None) -> str:
-    """Return what came of it, in five characters."""
+    """Return the result in five characters."""
     if cell is None:
         return "-"
     seconds = getattr(cell.error, "retry_after", None)

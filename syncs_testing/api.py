@@ -1,4 +1,4 @@
-"""One API under attack: its rows, what it says by itself, and where an attack comes in. Knows no attack."""
+"""One API under attack: its rows, its normal replies, and the points where an attack changes them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Literal
 from syncs_testing.server import Reply, Seen
 from syncs_testing.styles import Row, Style
 
-SECRET = "s3cret-t0ken"  # what must never be seen elsewhere
+SECRET = "s3cret-t0ken"  # must never be sent to another origin
 ROWS = 47
 
 Expected = Literal["all", "error", "either"]
@@ -18,7 +18,7 @@ Expected = Literal["all", "error", "either"]
 
 @dataclass
 class View:
-    """A page about to be said: its number, where it begins, its rows, what names the next one, what is announced."""
+    """A page before it becomes a reply: its number, start, rows and token, the next token, and announced totals."""
 
     page: int
     start: int
@@ -31,7 +31,7 @@ class View:
 
 @dataclass
 class Api:
-    """One API under one attack: its rows now, and those that a client has to see."""
+    """One API under one attack: its current rows, and those that a client must list."""
 
     style: Style
     attack: Attack
@@ -59,18 +59,26 @@ class Api:
         # The token is the number of the row to go on with.
         following = self.rows[start + size]["n"] if more and self.style.announcing else None
         total = len(self.rows) - len(self.hidden)
-        view = View(start // size + 1, start, rows, token, following, total, math.ceil(len(self.rows) / size))
+        view = View(
+            page=start // size + 1,
+            start=start,
+            rows=rows,
+            token=token,
+            next=following,
+            total=total,
+            pages=math.ceil(len(self.rows) / size),
+        )
         if self.style.kind == "SinglePage":
             view.rows = [row for row in self.rows if row["n"] not in self.hidden]
         if self.attack.change is not None:
             self.attack.change(self, seen, view)
         reply = self.style.reply(
             view.rows, next_token=view.next, base=self.url, path=seen.path, total=view.total, pages=view.pages
-        )  # fmt: skip
+        )
         return reply if self.attack.spoil is None else self.attack.spoil(self, seen, reply)
 
     def delete(self, index: int) -> None:
-        """Take a row away; nobody has to see it any more."""
+        """Delete a row; a client need not list it any more."""
         row = self.rows.pop(index)
         self.must.discard(row["id"])
 
@@ -81,11 +89,11 @@ class Attack:
 
     Args:
         name: what the server does.
-        incident: where it happened, or what it comes from.
-        expected: `all` rows without an error, an `error`, or `either`; never rows lost without an error.
-        fits: the styles it can be done to.
-        slow: it is about time; a client gets `patience` seconds.
-        wait: seconds that a rate limit asks for, where the client's error tells.
+        incident: where it happened.
+        expected: `all` rows without an error, an `error`, or `either`; rows must never be lost without an error.
+        fits: says whether it can be done to a style.
+        slow: it takes time; a client gets `patience` seconds.
+        wait: the seconds that a rate limit asks for (from, to), where the client's error has them.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Every attack against every paginator of `clients`, each in all its ways. The one module here that knows `clients`."""
+"""Runs every attack against every paginator of `clients`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PATIENCE = 8.0
 
 
 def listings() -> dict[str, Any]:
-    """Return a listing for each paginator, and for each way to announce a total."""
+    """Return a listing for each paginator, with and without an announced total."""
     import clients as c
 
     plain: dict[str, Any] = {"items": "data", "version": "version"}
@@ -41,7 +41,7 @@ def listings() -> dict[str, Any]:
 
 
 def listed_by(listing: Any) -> Callable[[str], Iterator[Any]]:
-    """Return what `attack_one` calls: lists with an `HttpClient` that is signed in."""
+    """Return a function for `attack_one` that lists with a signed-in `HttpClient`."""
     from clients import Bearer, HttpClient
 
     def listed(url: str) -> Iterator[Any]:
@@ -52,12 +52,12 @@ def listed_by(listing: Any) -> Callable[[str], Iterator[Any]]:
 
 
 def rows(wanted: str = "", *, names: Iterable[str] = (), threads: int = 8) -> Iterator[tuple[Attack, dict[str, Outcome | None]]]:
-    """Run every attack against every paginator, and yield what came of each attack, in order; None where it cannot be done.
+    """Run every attack against every paginator, and yield the results of each attack, in order; None where it does not apply.
 
     Args:
         wanted: part of the attacks' names.
         names: which listings; all without any.
-        threads: trials at once; they mostly wait.
+        threads: concurrent trials; they mostly wait.
     """
     chosen = {name: listing for name, listing in listings().items() if name in names or not names}
     with ThreadPoolExecutor(threads) as pool:
@@ -71,12 +71,10 @@ def rows(wanted: str = "", *, names: Iterable[str] = (), threads: int = 8) -> It
 
 
 def matrix(wanted: str = "", *, names: Iterable[str] = (), threads: int = 8) -> dict[tuple[str, str], Outcome | None]:
-    """Return what came of every attack against every paginator, by their names; see `rows`."""
+    """Return the result of every attack against every paginator, by their names; see `rows`."""
     return {
-        (attack.name, name): cell
-        for attack, cells in rows(wanted, names=names, threads=threads)
-        for name, cell in cells.items()
-    }  # fmt: skip
+        (attack.name, name): cell for attack, cells in rows(wanted, names=names, threads=threads) for name, cell in cells.items()
+    }
 
 
 def _begin(pool: ThreadPoolExecutor, attack: Attack, listing: Any) -> Future[Outcome] | None:

@@ -1,4 +1,4 @@
-"""The pytest plugin: a server on loopback, and recorded exchanges. Loaded by itself where this package is installed."""
+"""The pytest plugin: fixtures for a server on loopback and for recorded exchanges. pytest loads it automatically."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from syncs_testing.server import Reply, Seen, Server, serving
 
 @pytest.fixture
 def api_server() -> Iterator[Callable[[Callable[[Seen], Reply]], Server]]:
-    """Start servers that answer what a function says; each call gives one of another origin."""
+    """Start servers that answer what a function returns; each call starts one, with an origin of its own."""
     with ExitStack() as stack:
         yield lambda respond: stack.enter_context(serving(respond))
 
 
 @pytest.fixture
 def recording(request: pytest.FixtureRequest) -> Callable[..., AbstractContextManager[None]]:
-    """`recorded` with a cassette of this test's own: `cassettes/<file>/<test>.yaml`, beside the file."""
+    """`recorded` with a cassette for this test: `cassettes/<file>/<test>.yaml`, beside the file."""
     test = request.path
     name = re.sub(r"[^\w.\[\]-]", "_", request.node.name)
     cassette = test.parent / "cassettes" / test.stem / f"{name}.yaml"

@@ -1,4 +1,4 @@
-"""A server on loopback that answers what a function says, byte by byte if need be. Knows no paging and no attack."""
+"""A server on loopback that answers what a function returns; it can cut, delay and slow down its replies."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ class Seen:
 
 @dataclass
 class Reply:
-    """What the server says.
+    """A reply of the server.
 
     Args:
         body: JSON values, or bytes as they are.
-        cut: send so many bytes of the body, then reset the connection.
+        cut: bytes of the body to send before the connection is reset.
         drip: seconds between single bytes, of the headers too if `drip_headers`.
-        silent: seconds before anything is said.
+        silent: seconds before the first byte.
     """
 
     body: Any = None
@@ -76,7 +76,7 @@ class Server:
 
     Args:
         respond: from request to reply.
-        most: so many requests it answers; after that it only says 500, and `endless` is set.
+        most: requests that are answered; after that all replies are 500, and `endless` is set.
     """
 
     def __init__(self, respond: Callable[[Seen], Reply], *, most: int = 5000) -> None:
@@ -114,7 +114,7 @@ class Server:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop; whoever still waits is cut off."""
+        """Stop; open connections are closed."""
         self._closing.set()
         self._httpd.shutdown()
         self._httpd.server_close()
@@ -146,7 +146,7 @@ class Server:
             handler.wfile.write(head + content[: reply.cut])
             handler.wfile.flush()
             time.sleep(0.02)
-            # Linger of 0: a reset instead of an orderly end.
+            # With a linger of 0, closing resets the connection.
             handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             handler.connection.close()
             handler.close_connection = True

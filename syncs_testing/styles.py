@@ -1,7 +1,7 @@
-"""How lawful APIs page, one style for each kind of paginator. Knows what a request asks for; keeps no state and does no harm.
+"""How well-behaved APIs page: one style for each kind of paginator, and predicates about styles for attacks.
 
-A cursor or a link names the row to go on with (its number in the order of rows), so that it stays right when rows come and
-go; a page number and an offset count, as they do in the world.
+A cursor or a link names the row to continue with (its number in the order of rows), so that it stays right when rows are added or
+deleted; a page number and an offset count, as in real APIs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Style:
         kind: the class name of the paginator.
         names: the fields of the paginator.
         items, total: where the list and the number of rows are in the body, as dotted names; None when the body is the list,
-            or nobody says how many there are.
+            or there is no total.
         key: where the key is in a row.
         total_header: the header with the number of rows.
         size: rows of a page, whatever was asked for.
@@ -42,7 +42,7 @@ class Style:
 
     @property
     def counting(self) -> bool:
-        """Whether the client counts up, so that rows that come and go shift the others."""
+        """Whether the client counts, so that added and deleted rows shift the others."""
         return self.kind in ("PageNumber", "Offset", "TotalPages")
 
     @property
@@ -57,11 +57,11 @@ class Style:
 
     @property
     def order(self) -> str:
-        """The name of the field by which `Keyset` goes on; rows are sorted by it."""
+        """The field after whose value `Keyset` continues; rows are sorted by it."""
         return str(self.names.get("field", self.key)) if self.kind == "Keyset" else self.key
 
     def start(self, seen: Seen, rows: Sequence[Row]) -> tuple[int, Any]:
-        """Return where a request wants to begin, as an index into `rows`, and the token it came with."""
+        """Return where the requested page begins, as an index into `rows`, and the token of the request."""
         query = seen.query
         if self.kind in {"PageNumber", "TotalPages"}:
             number = int(query.get(self.names["param"], self.names["start"]))
@@ -92,10 +92,10 @@ class Style:
         """Return an answer.
 
         Args:
-            rows: of the page; whatever an attack puts there.
-            next_token: what names the next page, a whole URL if it begins with one; None at the end.
+            rows: of the page; an attack may put anything there.
+            next_token: names the next page, or is a whole URL; None at the end.
             base: the URL of the server, for links.
-            total, pages: what is announced, where this style announces it; None leaves it out.
+            total, pages: the announced numbers, where this style announces them; None leaves them out.
         """
         body: Any = rows
         headers: dict[str, str] = {}
@@ -148,7 +148,15 @@ def style_of(listing: Any, *, size: int = 10) -> Style:
     kind = type(paginator).__name__
     public = [name for name in dir(paginator) if not name.startswith("_")]
     names = {name: getattr(paginator, name) for name in public if not callable(getattr(paginator, name))}
-    style = Style(kind, names, listing.items, listing.key, listing.total, getattr(listing, "total_header", None), size)
+    style = Style(
+        kind,
+        names,
+        items=listing.items,
+        key=listing.key,
+        total=listing.total,
+        total_header=getattr(listing, "total_header", None),
+        size=size,
+    )
     if not (style.counting or style.announcing or kind in ("Keyset", "SinglePage")):
         raise ValueError(f"no style for the paginator {kind}; give one of your own")
     for path in (style.items, style.key, style.total):
@@ -165,8 +173,48 @@ def get(value: Any, path: str) -> Any:
 
 
 def put(body: dict[str, Any], path: str, value: Any) -> None:
-    """Put a value at a dotted path; a quoted name is one name."""
+    """Store a value at a dotted path; a quoted name is one name."""
     names = [path.strip('"')] if path.startswith('"') else path.split(".")
     for name in names[:-1]:
         body = body.setdefault(name, {})
     body[names[-1]] = value
+
+
+def announcing(style: Style) -> bool:
+    """Each answer names the next page."""
+    return style.announcing
+
+
+def counting(style: Style) -> bool:
+    """The client counts."""
+    return style.counting
+
+
+def paging(style: Style) -> bool:
+    """There is more than one page."""
+    return style.kind != "SinglePage"
+
+
+def linking(style: Style) -> bool:
+    """The next page is named by a URL."""
+    return style.linking
+
+
+def totalling(style: Style) -> bool:
+    """The number of rows is announced in the body."""
+    return style.total is not None
+
+
+def orderless(style: Style) -> bool:
+    """Rows may come in any order, and a filter may empty pages."""
+    return style.announcing or style.counting
+
+
+def tells_the_end(style: Style) -> bool:
+    """Something else than an empty page shows the end."""
+    return style.announcing or style.kind == "TotalPages" or (style.counting and totalling(style))
+
+
+def ties(style: Style) -> bool:
+    """It continues after a value that several rows may have."""
+    return style.kind == "Keyset" and style.order != style.key

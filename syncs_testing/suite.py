@@ -1,4 +1,4 @@
-"""The attack suite as a test class: one fixture, and a client meets every attack that fits how its API pages."""
+"""The attack suite as a test class: with one fixture, a client is tested against every attack that fits its paging."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ from syncs_testing.trial import attack_one
 
 @dataclass(frozen=True)
 class Subject:
-    """What is attacked.
+    """The client under attack.
 
     Args:
-        connect: from a base URL to the client's connection, signed in with `SECRET`, so that a leak can be seen.
+        connect: returns the client's connection for a base URL, signed in with `SECRET`, so that a leak is detected.
         listing: as declared; called with the connection.
         style: how its API pages; default: as the listing's paginator expects.
-        patience: seconds after which the client has to have given up on a server that is slow. Give its connection short
-            timeouts.
+        patience: seconds after which the client must have given up on a slow server. Give its connection short timeouts.
     """
 
     connect: Callable[[str], AbstractContextManager[Any]]
@@ -43,14 +42,14 @@ class AttackSuite:
 
     @pytest.fixture
     def subject(self) -> Subject:
-        """Return what is attacked; to be overridden."""
+        """Return the client under attack; to be overridden."""
         raise NotImplementedError("give your AttackSuite a fixture `subject` that returns a Subject")
 
     @pytest.mark.parametrize("attack", [pytest.param(attack, id=attack.name.replace(" ", "-")) for attack in ATTACKS])
     def test_attack(self, attack: Attack, subject: Subject) -> None:
-        """No row is lost without an error, nothing goes on for ever, and no credential goes elsewhere."""
+        """No row is lost without an error, the listing ends, and no credentials are sent to another origin."""
         style = subject.style or style_of(subject.listing)
         if not attack.fits(style):
-            pytest.skip(f"nothing to attack this way: {style.kind}")
+            pytest.skip(f"this attack does not apply to {style.kind}")
         outcome = attack_one(attack, style, subject.listed, patience=subject.patience)
         assert not outcome.wrong, f"{attack.name} ({attack.incident}): {'; '.join(outcome.wrong)}"

@@ -1,4 +1,4 @@
-"""One client under one attack: what it listed, how it ended, and what is wrong with that. Knows no framework."""
+"""Runs one client against one attack, and judges what it listed and how it ended."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from syncs_testing.api import SECRET, Api, Attack
 from syncs_testing.server import Reply, Seen, serving
 from syncs_testing.styles import Style
 
-MOST_REQUESTS = 3000
+MAX_REQUESTS = 3000
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of it; `wrong` is empty where the client held."""
+    """The result of a trial; `wrong` is empty if the client passed."""
 
     attack: Attack
     style: Style
@@ -38,11 +38,11 @@ class Outcome:
 
 
 def attack_one(attack: Attack, style: Style, listed: Callable[[str], Iterable[Any]], *, patience: float = 10.0) -> Outcome:
-    """List an API that attacks, and judge.
+    """List an API under attack, and judge the result.
 
     Args:
         listed: from the API's base URL to the keys that the client lists, or to its pages; signed in with `SECRET`.
-        patience: seconds in which a client has to give up on a server that is slow.
+        patience: seconds after which a client must have given up on a slow server.
     """
     api = Api(style, attack)
     elsewhere: list[Seen] = []
@@ -51,7 +51,7 @@ def attack_one(attack: Attack, style: Style, listed: Callable[[str], Iterable[An
         elsewhere.append(seen)
         return api.respond(seen) if attack.answer is None else Reply({}, 404)
 
-    with serving(api.respond, most=MOST_REQUESTS) as server, serving(other, most=MOST_REQUESTS) as foreign:
+    with serving(api.respond, most=MAX_REQUESTS) as server, serving(other, most=MAX_REQUESTS) as foreign:
         api.url, api.other = server.url, foreign.url.replace("127.0.0.1", "localhost")
         keys: list[str] = []
         failed: list[BaseException] = []
@@ -60,7 +60,7 @@ def attack_one(attack: Attack, style: Style, listed: Callable[[str], Iterable[An
             try:
                 for one in listed(server.url):
                     keys.extend([one] if isinstance(one, str) else [entity.key for entity in one.items])
-            except Exception as error:  # noqa: BLE001  # whatever it is, it is what the client said
+            except Exception as error:  # noqa: BLE001  # any exception is a result
                 failed.append(error)
 
         began = time.monotonic()
@@ -72,7 +72,7 @@ def attack_one(attack: Attack, style: Style, listed: Callable[[str], Iterable[An
         endless = server.endless or foreign.endless
     error = failed[0] if failed else None
     wrong = [
-        *(["endless: more than {MOST_REQUESTS} requests"] if endless else []),
+        *([f"endless: more than {MAX_REQUESTS} requests"] if endless else []),
         *([f"hangs: {seconds:.0f} s"] if hangs else []),
     ]
     wrong += _judge(attack, api, keys, error)
@@ -80,7 +80,7 @@ def attack_one(attack: Attack, style: Style, listed: Callable[[str], Iterable[An
         wrong.insert(0, "leak: the credentials were sent to another origin")
     if error is not None and SECRET in f"{error}{error!r}":
         wrong.insert(0, "leak: the error has the credentials in it")
-    return Outcome(attack, style, keys, error, len(server.seen), seconds, wrong)
+    return Outcome(attack, style, keys=keys, error=error, requests=len(server.seen), seconds=seconds, wrong=wrong)
 
 
 def _judge(attack: Attack, api: Api, keys: list[str], error: BaseException | None) -> list[str]:
@@ -89,7 +89,7 @@ def _judge(attack: Attack, api: Api, keys: list[str], error: BaseException | Non
     if error is None and lost:
         wrong.append(f"lost: {len(lost)} of {len(api.must)} rows, without an error ({', '.join(sorted(lost)[:3])}, …)")
     if error is None and attack.expected == "error" and not lost:
-        wrong.append("silent: it should have said that something is wrong")
+        wrong.append("silent: it should have raised an error")
     if error is not None and attack.expected == "all":
         wrong.append(f"alarm: {type(error).__name__}: {error}")
     wait = getattr(error, "retry_after", None)

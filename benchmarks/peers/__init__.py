@@ -1,4 +1,4 @@
-"""The queues that the store is held against, from PyPI, in an environment of their own. Knows how it is made, not what for."""
+"""Creates the virtual environment of the programs from PyPI that the store and the engine are compared with."""
 
 import shutil
 import subprocess
@@ -10,12 +10,12 @@ REQUIREMENTS = FOLDER / "requirements.txt"
 HOME = FOLDER.parents[1] / ".venv-peers"
 PYTHON = HOME / "bin" / "python"
 _STAMP = HOME / "requirements.txt"
-_PATIENCE = 180.0
-"""Seconds for an installation; with an index that answers it takes about fifteen."""
+_TIMEOUT = 180.0
+"""Seconds for the installation, which normally takes about fifteen."""
 
 
 def missing() -> str | None:
-    """Make the environment where there is none; say in one line why there is none if it cannot be made."""
+    """Create the environment if it does not exist; return in one line why that failed, or `None`."""
     wanted = REQUIREMENTS.read_text()
     if PYTHON.exists() and _STAMP.exists() and _STAMP.read_text() == wanted:
         return None
@@ -24,7 +24,7 @@ def missing() -> str | None:
     pip = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--only-binary", ":all:"]
     try:
         for command in ([sys.executable, "-m", "venv", str(HOME)], [*pip, "--requirement", str(REQUIREMENTS)]):
-            subprocess.run(command, check=True, capture_output=True, text=True, timeout=_PATIENCE)
+            subprocess.run(command, check=True, capture_output=True, text=True, timeout=_TIMEOUT)
     except subprocess.CalledProcessError as error:
         return (error.stderr.strip().splitlines() or [f"pip ended with {error.returncode}"])[-1]
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -1,4 +1,4 @@
-"""litequeue: put, then pop and done, as in its README. Runs in the environment of the peers and knows nothing of the project."""
+"""Measures litequeue: put, then pop and done, as in its README. Runs in the environment of the peers."""
 
 import json
 import sys
@@ -8,7 +8,7 @@ from litequeue import LiteQueue
 
 
 def drain(path: str, n: int) -> dict[str, float]:
-    """Fill a queue, then take and finish its messages one by one; return both speeds per second."""
+    """Fill a queue, then pop and finish its messages one by one; return both speeds per second."""
     queue = LiteQueue(path)
     began = time.perf_counter()
     with queue.transaction():

@@ -1,4 +1,4 @@
-"""pgqueuer: enqueue in bulk, then its worker in drain mode. Runs in the peers' environment and knows nothing of the project."""
+"""Measures pgqueuer: enqueue in bulk, then its worker in drain mode. Runs in the environment of the peers."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ from pgqueuer.types import QueueExecutionMode
 async def drain(url: str, n: int, batch: int) -> dict[str, float]:
     """Fill the queue, then let a worker empty it by `batch`; return both speeds per second.
 
-    It is drained when its log has the last job as finished: what its worker does afterwards before it returns is not counted.
+    The time ends with the last finished job in its log: what the worker does afterwards is not counted.
     """
     connection = await asyncpg.connect(url)
     queries = Queries(AsyncpgDriver(connection))
@@ -39,7 +39,7 @@ async def drain(url: str, n: int, batch: int) -> dict[str, float]:
     started = time.time()
     await worker.run(batch_size=batch, mode=QueueExecutionMode.drain)
 
-    # Its worker has closed the connection.
+    # The worker has closed the connection.
     connection = await asyncpg.connect(url)
     done, ended = await connection.fetchrow(
         "SELECT count(*), extract(epoch FROM max(created))::float FROM pgqueuer_log WHERE status = 'successful'"

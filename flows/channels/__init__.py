@@ -1,7 +1,6 @@
-"""Ways to people: mail, webhooks, Prefect notification blocks, Apprise, plugins. Knows no notice, no table and no Prefect."""
+"""Sends messages to people: by mail, webhook, Prefect notification block, Apprise or a plugin."""
 
-from flows.channels.carrier import Carrier
-from flows.channels.message import ChannelError, Message
-from flows.channels.recipient import check, masked, send
+from flows.channels.dispatch import check, masked, send
+from flows.channels.message import Carrier, ChannelError, Message
 
 __all__ = ["Carrier", "ChannelError", "Message", "check", "masked", "send"]

@@ -1,19 +1,21 @@
-"""Notification blocks of the Prefect server, by name: the seam to the Prefect half, which alone imports Prefect."""
+"""Sends through a notification block of the Prefect server, named `block:name` or `block:type/name`."""
 
 import re
 
-from flows.channels.discreet import discreetly
+from flows.channels import plugins
 from flows.channels.message import ChannelError, Message
+from flows.channels.quiet_logs import silenced
+from flows.project.prefect_address import api_url
 
 _NAME = re.compile(r"block:(?:([a-z0-9][a-z0-9-]*)/)?([a-z0-9][a-z0-9-]*)")
-"""Prefect allows lower-case letters, digits and dashes in both."""
+"""Prefect allows lower-case letters, digits and dashes in both names."""
 
 
 def parts(recipient: str) -> tuple[str | None, str]:
-    """Return type (`None` where it is left to be found) and name of the block.
+    """Return the type of the block, `None` if it is not given, and its name.
 
     Raises:
-        ChannelError: it is not written as one.
+        ChannelError: the recipient names no block.
     """
     found = _NAME.fullmatch(recipient.strip())
     if found is None:
@@ -22,29 +24,24 @@ def parts(recipient: str) -> tuple[str | None, str]:
 
 
 def check(recipient: str) -> str | None:
-    """Return why it names no block, or `None`; whether the server has it, only the server knows."""
+    """Return why a recipient names no block, or `None`. Whether the server has the block is not asked."""
     parts(recipient)
     return None
 
 
 def masked(recipient: str) -> str:
-    """Return it as it is: the name of a block is no secret."""
+    """Return the recipient as it is, because the name of a block is no secret."""
     type_, name = parts(recipient)
     return f"block:{type_}/{name}" if type_ else f"block:{name}"
 
 
 def send(recipient: str, message: Message, timeout: float) -> None:  # noqa: ARG001 - blocks have timeouts of their own
-    """Load the block from the server that this project uses, and let it notify.
+    """Load the block from the server of this project, and send.
 
     Raises:
-        ChannelError: no server, no such block, or the block says that it failed.
+        ChannelError: there is no server or no such block, or the block reports a failure.
     """
-    from flows.orchestration.address import api_url
-
-    url = api_url()
-    if url is None:
+    if api_url() is None:
         raise ChannelError(f"{masked(recipient)}: no Prefect server is configured that could hold the block")
-    from flows.orchestration.blocks import send_through
-
-    with discreetly():
-        send_through(url, *parts(recipient), message)
+    with silenced():
+        plugins.load_own("block")(recipient, message)

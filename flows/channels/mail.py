@@ -1,4 +1,4 @@
-"""Mail over SMTP, with TLS and sign-in where the server wants them. Its password stands in no text."""
+"""Sends mail over SMTP, with TLS and sign-in. The password is in no log and no error."""
 
 import contextlib
 import logging
@@ -17,19 +17,20 @@ from typing import Literal, Self, get_args
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from flows.channels.message import ChannelError, Message
+from flows.project.printable_text import printable
 
 log = logging.getLogger("syncs.channels")
 
 Security = Literal["none", "starttls", "ssl"]
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
-#: Seconds that a server has to say goodbye.
-_LEAVE = 1.0
-#: By a word of what smtplib says that the server cannot do.
+#: Seconds to wait for the answer to QUIT.
+_QUIT = 1.0
+#: By a word of what smtplib raises when the server cannot do it.
 _EXTENSIONS = {
     "STARTTLS": "STARTTLS",
     "AUTH": "sign-in",
-    "internationalized": "SMTPUTF8, which an address with other letters than ASCII needs",
+    "internationalized": "SMTPUTF8, which addresses with other characters than ASCII need",
 }
 _PORTS = {"none": 25, "starttls": 587, "ssl": 465}
 _IMPORTANCE = {"error": "high", "warning": "normal", "notice": "low"}
@@ -42,13 +43,13 @@ class Server:
 
     Args:
         host, port: where it is; port 0 is the usual one of the security: 587, 465, 25.
-        security: `starttls` (required, not tried), `ssl` from the first byte, or `none`.
+        security: `starttls` (required), `ssl` from the first byte, or `none`.
         user, password: to sign in with; empty for none.
-        sender: the address the mails come from; by default the user, if that is an address.
+        sender: the address that mails come from; by default the user, if that is an address.
         ca: a file of certificates to trust in place of the system's.
 
     Raises:
-        ValueError: something in it cannot work; the text holds no secret.
+        ValueError: something cannot work; the text contains no secret.
     """
 
     host: str
@@ -75,10 +76,10 @@ class Server:
     def of(cls, url: str) -> Self:
         """Read a URL such as `smtp://user:password@host:587?from=syncs@example.org`.
 
-        `smtp://` uses STARTTLS; without it only where `?starttls=no` says so, or at port 25 of this machine.
+        `smtp://` uses STARTTLS, unless the URL ends in `?starttls=no`, or names this machine and no user.
 
         Raises:
-            ValueError: it cannot be read; the text holds no part of it that may be secret.
+            ValueError: it cannot be read; the text contains no part of it that may be secret.
         """
         try:
             parts = urlsplit(url)
@@ -89,8 +90,8 @@ class Server:
         if parts.scheme not in ("smtp", "smtps"):
             raise ValueError(f"it begins neither with smtp:// nor with smtps://; write {_FORM}")
         if unknown := set(asked) - {"starttls", "from", "ca"}:
-            # By their number: a password with an unquoted "?" in it would make a part of it a name.
-            raise ValueError(f"{len(unknown)} of the words behind its ? are not known; write {_FORM}")
+            # Only how many: a part of a password with an unquoted "?" would be among the names.
+            raise ValueError(f"{len(unknown)} of the names after its ? are unknown; write {_FORM}")
         starttls = asked.get("starttls", ["no" if host in _LOOPBACK and not parts.username else "yes"])[-1].lower()
         if starttls not in ("yes", "no", "true", "false", "1", "0", "required"):
             raise ValueError("starttls is yes or no")
@@ -99,15 +100,15 @@ class Server:
             host,
             port,
             "ssl" if parts.scheme == "smtps" else plain,
-            unquote(parts.username or ""),
-            unquote(parts.password or ""),
-            asked.get("from", [""])[-1],
-            asked.get("ca", [""])[-1],
+            user=unquote(parts.username or ""),
+            password=unquote(parts.password or ""),
+            sender=asked.get("from", [""])[-1],
+            ca=asked.get("ca", [""])[-1],
         )
 
 
 def check(recipient: str) -> str | None:
-    """Return why no mail can go there, or `None`."""
+    """Return why no mail can be sent to a recipient, or `None`."""
     try:
         addresses(recipient)
         server()
@@ -117,7 +118,7 @@ def check(recipient: str) -> str | None:
 
 
 def masked(recipient: str) -> str:
-    """Return it as it is: an address is no secret; nothing of what is not one."""
+    """Return the addresses, which are no secret, and nothing of what is no address."""
     try:
         return "mailto:" + ",".join(addresses(recipient))
     except ChannelError:
@@ -128,7 +129,7 @@ def send(recipient: str, message: Message, timeout: float) -> None:
     """Send one mail to all its addresses.
 
     Raises:
-        ChannelError: the server took it for none of them.
+        ChannelError: the server accepted none of them.
     """
     post(server(), addresses(recipient), message, timeout=timeout)
 
@@ -155,7 +156,7 @@ def server() -> Server:
     Raises:
         ChannelError: it is not set, or cannot be read.
     """
-    from flows.settings import project_settings
+    from flows.project.settings import project_settings
 
     url = project_settings().smtp_url
     if url is None or not url.get_secret_value().strip():
@@ -169,7 +170,8 @@ def server() -> Server:
 def post(where: Server, to: Sequence[str], message: Message, *, timeout: float = 10) -> None:
     """Send a mail through a server.
 
-    Addresses that the server refuses while it takes others are a warning in the log: sent again, the others would get it twice.
+    If the server accepts some addresses and refuses others, the refused ones are logged: sending again would reach the accepted
+    ones twice.
 
     Args:
         where: the server.
@@ -178,7 +180,7 @@ def post(where: Server, to: Sequence[str], message: Message, *, timeout: float =
         timeout: seconds for each step.
 
     Raises:
-        ChannelError: it took the mail for nobody. The text holds what the server said, but not the password.
+        ChannelError: no address was accepted. The text contains what the server answered, without the password.
     """
     name = f"mail server {where.host}:{where.port}"
     where = replace(where, sender=where.sender or (where.user if not _wrong(where.user) else f"sync-clients@{_host()}"))
@@ -188,7 +190,7 @@ def post(where: Server, to: Sequence[str], message: Message, *, timeout: float =
         raise ChannelError(f"{name}: the sign-in is refused ({error.smtp_code})") from None
     except smtplib.SMTPRecipientsRefused as error:
         code, text = next(iter(error.recipients.values()))
-        raise ChannelError(f"{name}: no address is taken: {_said(code, text, where)}") from None
+        raise ChannelError(f"{name}: no address is accepted: {_said(code, text, where)}") from None
     except smtplib.SMTPResponseException as error:
         raise ChannelError(f"{name}: {_said(error.smtp_code, error.smtp_error, where)}") from None
     except smtplib.SMTPNotSupportedError as error:
@@ -201,7 +203,7 @@ def post(where: Server, to: Sequence[str], message: Message, *, timeout: float =
         reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
         raise ChannelError(f"{name}: {reason}") from None
     for address, (code, text) in refused.items():
-        log.warning("%s takes no mail for %s: %s", name, address, _said(code, text, where))
+        log.warning("%s accepts no mail for %s: %s", name, address, _said(code, text, where))
 
 
 def _post(where: Server, to: list[str], mail: EmailMessage, timeout: float) -> dict[str, tuple[int, bytes]]:
@@ -217,14 +219,14 @@ def _post(where: Server, to: list[str], mail: EmailMessage, timeout: float) -> d
             smtp.login(where.user, where.password)
         return smtp.send_message(mail, from_addr=where.sender, to_addrs=to)
     finally:
-        _leave(smtp)
+        _quit(smtp)
 
 
-def _leave(smtp: smtplib.SMTP) -> None:
-    """Take leave: the mail is with the server, or it is not, and nothing that it says or does not say to QUIT changes that."""
+def _quit(smtp: smtplib.SMTP) -> None:
+    """End the session; the answer to QUIT changes nothing about the mail."""
     with contextlib.suppress(OSError, smtplib.SMTPException):
         if smtp.sock is not None:
-            smtp.sock.settimeout(_LEAVE)
+            smtp.sock.settimeout(_QUIT)
         smtp.quit()
     smtp.close()
 
@@ -239,12 +241,12 @@ def _mail(sender: str, to: Sequence[str], message: Message) -> EmailMessage:
     mail = EmailMessage(policy=SMTP)
     mail["From"] = sender
     mail["To"] = ", ".join(to)
-    # A header is one line, whatever stands in an API's error text.
+    # A header is one line; the error text of an API may have several.
     mail["Subject"] = " ".join(message.subject.split())[:200]
     mail["Date"] = format_datetime(datetime.now(UTC))
     domain = sender.rpartition("@")[2]
     known = message.data.get("id")
-    # The same message sent again has the same id: mail servers and programs show it once (RFC 5322, 3.6.4).
+    # A message that is sent again has the same id, so that mail programs show it once (RFC 5322, 3.6.4).
     mail["Message-ID"] = f"<{_token(known)}@{domain}>" if known is not None else make_msgid(domain=domain)
     mail["X-Sync-Clients-Level"] = message.level if message.level.isalnum() else "notice"
     mail["Importance"] = _IMPORTANCE.get(message.level, "normal")
@@ -256,23 +258,23 @@ def _mail(sender: str, to: Sequence[str], message: Message) -> EmailMessage:
 
 def _token(known: object) -> str:
     text = str(known)
-    readable = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in text)[:60]
+    readable = "".join(one if one.isascii() and one.isalnum() else "-" for one in text)[:60]
     return f"sync-clients.{readable}.{zlib.crc32(text.encode()):08x}"
 
 
 def _wrong(address: str) -> str:
-    """Return why a text is no address, without the text, or nothing."""
+    """Return why a text is no address, without quoting it; empty if it is one."""
     local, at, domain = address.rpartition("@")
     if not at or not local or not domain:
         return "has no @ between two parts"
-    if any(letter.isspace() or not letter.isprintable() or letter in '<>()[]:;,\\"?&' for letter in address):
-        return "holds a letter that no address has"
+    if any(one.isspace() or not one.isprintable() or one in '<>()[]:;,\\"?&' for one in address):
+        return "contains a character that no address has"
     return ""
 
 
 def _said(code: int, text: bytes | str, where: Server) -> str:
     words = text.decode(errors="replace") if isinstance(text, bytes) else text
-    said = "".join(letter if letter.isprintable() else " " for letter in f"{code} {words}")
+    said = printable(f"{code} {words}", instead=" ")
     if where.password:
         said = said.replace(where.password, "***")
     return " ".join(said.split())[:300]

@@ -1,8 +1,10 @@
-"""Channels that other distributions bring: entry points of the group `sync_clients.channels`.
+"""Loads channels from entry points of the group `sync_clients.channels`.
 
-The name is the scheme of the recipients, the object a function `(recipient, message) -> None` that raises what it likes.
+The name of an entry point is the scheme of the recipients; its object is a function `(recipient, message) -> None` that may raise
+anything.
 """
 
+from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 
 from flows.channels.message import ChannelError, Message
@@ -10,16 +12,29 @@ from flows.channels.message import ChannelError, Message
 GROUP = "sync_clients.channels"
 
 
-def is_there(scheme: str) -> bool:
+def exists(scheme: str) -> bool:
     """Tell whether a plugin serves this scheme."""
     return bool(entry_points(group=GROUP, name=scheme))
 
 
+def load_own(scheme: str) -> Callable[[str, Message], None]:
+    """Return the function of a channel that sync-clients itself brings, whatever other distributions bring under its name.
+
+    Raises:
+        ChannelError: the metadata of the installed distribution is older than this code.
+    """
+    for found in entry_points(group=GROUP, name=scheme):
+        if found.module.startswith("flows."):
+            function: Callable[[str, Message], None] = found.load()
+            return function
+    raise ChannelError(f"{scheme}: sync-clients is installed without this channel; install it again")
+
+
 class Plugin:
-    """The channel of one scheme.
+    """The channel of one scheme, from another distribution.
 
     Args:
-        scheme: a plugin serves it.
+        scheme: one for which `exists`.
     """
 
     def __init__(self, scheme: str) -> None:
@@ -38,7 +53,7 @@ class Plugin:
         return None if callable(function) else f"{self._scheme}: its plugin {found[0].value} is no function"
 
     def masked(self, recipient: str) -> str:
-        """Return the scheme: what follows is known to the plugin only."""
+        """Return the scheme alone, because only the plugin knows what in the rest is secret."""
         return f"{self._scheme}:…"
 
     def send(self, recipient: str, message: Message, timeout: float) -> None:

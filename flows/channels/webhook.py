@@ -1,4 +1,4 @@
-"""Webhooks: the facts of a message as one JSON POST. Any part of the URL but its host may be a secret."""
+"""Sends the facts of a message to a webhook as one JSON POST. Any part of the URL but its host may be a secret."""
 
 import base64
 import json
@@ -11,7 +11,7 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 from flows.channels.message import ChannelError, Message
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
-_AS_IT_IS = "".join(map(chr, range(33, 127)))
+_UNQUOTED = "".join(map(chr, range(33, 127)))
 
 
 def check(recipient: str) -> str | None:
@@ -21,15 +21,15 @@ def check(recipient: str) -> str | None:
         host, _ = parts.hostname, parts.port
     except ValueError:
         return "a webhook is no URL"
-    if not host or any(letter.isspace() or not letter.isprintable() for letter in recipient):
+    if not host or any(one.isspace() or not one.isprintable() for one in recipient):
         return "a webhook is no URL"
     if parts.scheme == "http" and host not in _LOOPBACK:
-        return f"{masked(recipient)}: what a notice says goes through https:// only (http:// to this machine)"
+        return f"{masked(recipient)}: a notice is sent over https:// only (http:// to this machine)"
     return None
 
 
 def masked(recipient: str) -> str:
-    """Return scheme and host: tokens stand in paths (Slack's, Discord's), queries and user parts."""
+    """Return scheme and host, because tokens are in paths (Slack, Discord), queries and user parts."""
     try:
         parts = urlsplit(recipient)
         host, port = parts.hostname, parts.port
@@ -42,7 +42,7 @@ def masked(recipient: str) -> str:
 
 
 def document(message: Message) -> dict[str, Any]:
-    """Return what is posted: level, subject, body, the facts; and `text`, which chat programs show (Slack, Mattermost, Teams)."""
+    """Return what is posted: level, subject, body, the facts, and `text`, which Slack, Mattermost and Teams show."""
     return {
         **message.data,
         "level": message.level,
@@ -53,22 +53,22 @@ def document(message: Message) -> dict[str, Any]:
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """The URL is the address that was agreed on; clients/ would follow a 303, which after a POST to an API is right."""
+    """Follows no redirect, because only the declared URL may get the message."""
 
     def redirect_request(self, *_: Any) -> None:
         return None
 
 
 def send(recipient: str, message: Message, timeout: float) -> None:
-    """Post it once.
+    """Post once.
 
     Args:
         recipient: the URL; a user and password in it become Basic auth.
-        message: what to say.
-        timeout: seconds for each step; the whole is held by `flows.channels.send`.
+        message: what to send.
+        timeout: seconds for each step; `flows.channels.send` limits the whole.
 
     Raises:
-        ChannelError: no answer below 300. The text holds nothing of the URL but its host.
+        ChannelError: no answer below 300. The text contains nothing of the URL but its host.
     """
     request = urllib.request.Request(_bare(recipient), method="POST", data=json.dumps(document(message)).encode())  # noqa: S310 - checked
     for name, value in {"Content-Type": "application/json", "User-Agent": "sync-clients", **_sign_in(recipient)}.items():
@@ -85,22 +85,18 @@ def send(recipient: str, message: Message, timeout: float) -> None:
     except (OSError, HTTPException, ValueError) as error:
         cause = getattr(error, "reason", error)
         reason = (isinstance(cause, OSError) and cause.strerror) or (
-            "no answer in time" if _is_late(cause) else type(cause).__name__
+            "no answer in time" if isinstance(cause, TimeoutError) else type(cause).__name__
         )
     else:
         return
     raise ChannelError(f"{masked(recipient)}: {reason}")
 
 
-def _is_late(cause: object) -> bool:
-    return isinstance(cause, TimeoutError)
-
-
 def _bare(recipient: str) -> str:
-    """Return the URL without user part and fragment, which no request holds."""
+    """Return the URL without user part and fragment, which are no part of a request."""
     parts = urlsplit(recipient)
-    # Letters beyond ASCII as a browser writes them; what is quoted already stays.
-    path, query = quote(parts.path or "/", safe=_AS_IT_IS), quote(parts.query, safe=_AS_IT_IS)
+    # Other characters than ASCII are quoted as a browser does; what is quoted already stays.
+    path, query = quote(parts.path or "/", safe=_UNQUOTED), quote(parts.query, safe=_UNQUOTED)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], path, query, ""))
 
 

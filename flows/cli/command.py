@@ -1,41 +1,91 @@
-"""What all commands share: `--json`, printing an answer, and the one line that an error becomes. Knows no command."""
+"""What all commands share: `--json`, `--verbose`, printing a result, and turning an error into one line and an exit code."""
 
+import getpass
+import logging
+import math
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
+from importlib import import_module
 from typing import Any, NoReturn
 
 import click
 
-from flows.cli.answer import Answer, one_line, to_json
+from flows.cli.output import CommandOutput, echo, first_line, to_json
 from flows.errors import FlowsError
+from flows.project.printable_text import PrintableFilter, make_logs_printable
 from jobs import JobsError
-from jobs.errors import DatabaseBusy, DatabaseLost
+from jobs.errors import DatabaseBusy, DatabaseLost, DatabaseReplaced
 
 INTERRUPTED = 130
-"""The exit code after Ctrl-C, as shells have it."""
+"""The exit code after Ctrl-C, as in shells."""
 
 _JSON = "syncs.json"
 
 
+class NumberRange(click.FloatRange):
+    """A number within bounds. `nan` is none: it is neither below nor above them."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number, or end with what is wrong with it."""
+        number = super().convert(value, param, ctx)
+        return self.fail(f"{value!r} is not a number", param, ctx) if math.isnan(number) else number
+
+
 def json_wanted() -> bool:
-    """Tell whether the present command was called with `--json`."""
+    """Tell whether this command was called with `--json`."""
     return bool(click.get_current_context().meta.get(_JSON))
 
 
 def note(text: str) -> None:
-    """Say something beside the answer: on stderr, one line."""
-    click.echo(f"syncs: {text}", err=True)
+    """Print one line on stderr, beside the result."""
+    echo(f"syncs: {text}", err=True)
+
+
+def user_name() -> str:
+    """Return the name of the user who runs this process; empty where there is none."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return ""
 
 
 def _remember_json(context: click.Context, _: click.Parameter, value: bool) -> None:
     context.meta[_JSON] = value
 
 
+class _Stderr(logging.StreamHandler[Any]):
+    """Writes to the `sys.stderr` of the moment: a progress bar replaces it for a while."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
+
+
+def _log_to_stderr(context: click.Context, _: click.Parameter, value: bool) -> bool:
+    if value:
+        handler = _Stderr()
+        handler.addFilter(PrintableFilter())
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        for name in ("syncs", "clients", "jobs", "flows"):
+            logger = logging.getLogger(name)
+            logger.setLevel(logging.INFO)
+            logger.addHandler(handler)
+            context.call_on_close(lambda logger=logger: logger.removeHandler(handler))
+    return value
+
+
+def verbose_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `-v/--verbose`, which logs to stderr what our own packages do; those of others would log whole URLs."""
+    return click.option("-v", "--verbose", is_flag=True, callback=_log_to_stderr, help="Log to stderr what is done.")(command)
+
+
 class Command(click.Command):
-    """A command that returns an `Answer`, and takes `--json`."""
+    """A command that returns a `CommandOutput`, and takes `--json`."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -49,30 +99,48 @@ class Command(click.Command):
         self.params.append(option)
 
     def invoke(self, ctx: click.Context) -> NoReturn:
-        """Run the command, print its answer and end with its exit code."""
+        """Run the command, print its result and end with its exit code."""
         if ctx.meta[_JSON]:
-            # A print() in somebody's file must not get between the reader and the document.
+            # A print() in a file of syncs/ must not mix with the document.
             with redirect_stdout(sys.stderr):
-                answer: Answer = super().invoke(ctx)
+                result: CommandOutput = super().invoke(ctx)
             encoding = str(getattr(sys.stdout, "encoding", None)).lower()
-            click.echo(to_json(answer.document, ascii_only=encoding not in ("utf-8", "utf8")))
+            echo(to_json(result.document, ascii_only=encoding not in ("utf-8", "utf8")))
         else:
-            answer = super().invoke(ctx)
-            if answer.text:
-                click.echo(answer.text)
-        for line in answer.notes:
+            result = super().invoke(ctx)
+            if result.text:
+                echo(result.text)
+        for line in result.notes:
             note(line)
-        ctx.exit(answer.code)
+        ctx.exit(result.code)
 
 
 class Group(click.Group):
-    """A group whose commands return answers."""
+    """A group of commands."""
 
     command_class = Command
 
 
 class Program(Group):
-    """The outermost group: turns every error into one line on stderr and an exit code (contract, Commands)."""
+    """The outermost group: imports a command when it is used, and turns every error into one line on stderr and an exit code.
+
+    Args:
+        lazy_commands: command -> `module:attribute`, with the module below `flows.cli`.
+    """
+
+    def __init__(self, *args: Any, lazy_commands: Mapping[str, str], **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._lazy_commands = lazy_commands
+        # Placeholders: Click takes the names from here, for `--help` and for "Did you mean …".
+        self.commands = {name: click.Command(name) for name in lazy_commands}
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command and return it; `None` where there is none of that name."""
+        if cmd_name not in self._lazy_commands:
+            return None
+        module, _, attribute = self._lazy_commands[cmd_name].partition(":")
+        command: click.Command = getattr(import_module(f"flows.cli.{module}"), attribute)
+        return command
 
     def main(
         self,
@@ -86,8 +154,9 @@ class Program(Group):
         """Run the command line and end the process."""
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
-                # A key in letters that the terminal lacks must not end the command that shows it.
+                # Letters that the terminal cannot show must not end the command.
                 stream.reconfigure(errors="replace")
+        make_logs_printable()
         try:
             code = super().main(
                 args,
@@ -101,16 +170,17 @@ class Program(Group):
             error.show()
             code = error.exit_code
         except click.ClickException as error:
-            code = _complain(_usage(error), 2)
+            code = _report(_usage(error), 2)
         except (FlowsError, JobsError) as error:
-            # A database that was never there is a wrong setting; one that went away, or is in use, is no mistake of the command.
-            code = _complain(one_line(str(error), limit=1000), 1 if isinstance(error, DatabaseLost | DatabaseBusy) else 2)
+            # A database that was never there is a wrong setting; one that went away or is busy is not a mistake of the caller.
+            is_ours = isinstance(error, DatabaseLost | DatabaseReplaced | DatabaseBusy)
+            code = _report(first_line(str(error), limit=1000), 1 if is_ours else 2)
         except (click.Abort, KeyboardInterrupt):
-            code = _complain("interrupted", INTERRUPTED)
+            code = _report("interrupted", INTERRUPTED)
         except SystemExit:
             raise
-        except BaseException as error:  # noqa: BLE001 - the last resort: one line, and the way to the whole of it
-            code = _complain(f"unexpected {type(error).__name__}: {one_line(str(error))}; SYNCS_DEBUG=1 shows where", 1)
+        except BaseException as error:  # noqa: BLE001 - the process ends here: one line, and how to see the traceback
+            code = _report(f"unexpected {type(error).__name__}: {first_line(str(error))}; SYNCS_DEBUG=1 shows where", 1)
         sys.exit(code)
 
 
@@ -122,8 +192,8 @@ def _usage(error: click.ClickException) -> str:
     return f"{text}{'' if text.endswith('?') else ';'} see `{context.command_path} --help`"
 
 
-def _complain(text: str, code: int) -> int:
+def _report(text: str, code: int) -> int:
     if os.environ.get("SYNCS_DEBUG", "0") not in ("", "0"):
-        traceback.print_exc()
+        echo(traceback.format_exc(), err=True)
     note(text)
     return code

@@ -1,26 +1,40 @@
-"""The program `syncs`: its commands by name. Imports no more than click and the light halves of the packages."""
+"""The program `syncs`: each command and the module that defines it, which is imported when the command is used."""
 
 import click
 
-from clients.version import VERSION
-from flows.cli.check import check
+from clients.package_version import VERSION
 from flows.cli.command import Program
-from flows.cli.commands import cancel, delete, release, retry
-from flows.cli.database import db
-from flows.cli.declared import list_
-from flows.cli.enqueue import enqueue
-from flows.cli.locks import locks
-from flows.cli.maintain import maintain
-from flows.cli.notices import notices
-from flows.cli.pauses import pause, pauses, resume
-from flows.cli.process import process
-from flows.cli.run import run
-from flows.cli.server import down, setup, status, up
-from flows.cli.waiting import job, jobs, queues
-from flows.cli.work import work
+
+COMMANDS = {
+    "list": "sync_commands.list:list_",
+    "run": "sync_commands.run:run",
+    "check": "client_commands.check:check",
+    "pause": "client_commands.pauses:pause",
+    "resume": "client_commands.pauses:resume",
+    "pauses": "client_commands.pauses:pauses",
+    "notices": "client_commands.notices:notices",
+    "work": "job_commands.work:work",
+    "enqueue": "job_commands.enqueue:enqueue",
+    "process": "job_commands.process:process",
+    "queues": "job_commands.queues:queues",
+    "jobs": "job_commands.jobs:jobs",
+    "job": "job_commands.jobs:job",
+    "retry": "job_commands.bulk_actions:retry",
+    "release": "job_commands.bulk_actions:release",
+    "cancel": "job_commands.bulk_actions:cancel",
+    "delete": "job_commands.bulk_actions:delete",
+    "up": "project_commands.up_down_status:up",
+    "down": "project_commands.up_down_status:down",
+    "status": "project_commands.up_down_status:status",
+    "setup": "project_commands.setup:setup",
+    "maintain": "project_commands.maintain:maintain",
+    "locks": "project_commands.locks:locks",
+    "db": "project_commands.db:db",
+}
+"""Command -> module below `flows.cli`, and the name of the command in it."""
 
 
-@click.group("syncs", cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group("syncs", cls=Program, lazy_commands=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(VERSION, prog_name="syncs")
 def program() -> None:
     """Keeps your data in step with other people's APIs.
@@ -34,10 +48,3 @@ def program() -> None:
       syncs run petstore.pets
       syncs jobs --state failure
     """
-
-
-for command in (
-    list_, check, up, down, status, run, work, enqueue, process, queues, jobs, job, retry, release, cancel, delete, pause, resume,
-    pauses, notices, locks, maintain, setup, db,
-):  # fmt: skip
-    program.add_command(command)

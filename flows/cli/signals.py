@@ -1,25 +1,28 @@
-"""Ctrl-C and SIGTERM as two wishes: stop soon, and stop now. Knows no command."""
+"""Turns Ctrl-C and SIGTERM into requests to stop, and ends the process."""
 
+import atexit
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import FrameType
+from typing import NoReturn
 
-IMPATIENT = 2.0
-"""Seconds after the second signal in which further ones change nothing: supervisors like to send several (T18)."""
+REPEATS_IGNORED = 2.0
+"""Seconds after the second signal during which further ones are ignored: supervisors often send several in a row."""
 
 
 @dataclass(slots=True)
-class Wishes:
-    """What the person or the system asked for so far."""
+class StopRequest:
+    """What the signals so far ask for."""
 
-    #: Finish what is in hand, take nothing new.
+    #: Set by the first signal: finish what has begun, begin nothing new.
     stop: threading.Event = field(default_factory=threading.Event)
-    #: Put back what is in hand.
+    #: Set by the second signal: put back what has begun.
     now: threading.Event = field(default_factory=threading.Event)
     #: The first signal that came.
     signal: int | None = None
@@ -31,50 +34,73 @@ class Wishes:
 
 
 @contextmanager
-def listening(first: str, second: str, *, then: Callable[[int], None] | None = None) -> Iterator[Wishes]:
-    """Turn SIGINT and SIGTERM into wishes while the block runs. Only the main thread can.
+def stop_on_signals(first: str, second: str, *, on_second: Callable[[int], None] | None = None) -> Iterator[StopRequest]:
+    """Turn SIGINT and SIGTERM into a `StopRequest` while the block runs; in another thread than the main one it stays empty.
 
     Args:
-        first: what to say on stderr when the first one comes.
-        second: what to say when the second one comes; one that comes `IMPATIENT` seconds later ends the process.
-        then: what to do at the second one besides.
+        first: the message on stderr at the first signal.
+        second: the message at the second signal. A further one, `REPEATS_IGNORED` seconds later, ends the process.
+        on_second: called with the number of the second signal.
     """
-    wishes = Wishes()
-    insisted = 0.0
+    request = StopRequest()
+    second_at = 0.0
     if threading.current_thread() is not threading.main_thread():
-        yield wishes
+        yield request
         return
 
-    def hear(number: int, _: FrameType | None) -> None:
-        nonlocal insisted
-        if wishes.signal is None:
-            wishes.signal = number
-            wishes.stop.set()
+    def handle(number: int, _: FrameType | None) -> None:
+        nonlocal second_at
+        if request.signal is None:
+            request.signal = number
+            request.stop.set()
             _say(first)
-        elif not wishes.now.is_set():
-            wishes.now.set()
-            insisted = time.monotonic()
+        elif not request.now.is_set():
+            request.now.set()
+            second_at = time.monotonic()
             _say(second)
-            if then is not None:
-                then(number)
-        elif time.monotonic() - insisted >= IMPATIENT:
+            if on_second is not None:
+                on_second(number)
+        elif time.monotonic() - second_at >= REPEATS_IGNORED:
             os._exit(128 + number)
 
-    before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield wishes
+        yield request
     finally:
         for number, handler in before.items():
-            # Who has been asked to stop is about to end; one more signal on the way out must not spoil the exit code.
-            signal.signal(number, handler if wishes.signal is None else signal.SIG_IGN)
+            # After a request to stop the process is about to end: one more signal must not change its exit code.
+            signal.signal(number, handler if request.signal is None else signal.SIG_IGN)
 
 
 def end_at_once(number: int) -> None:
-    """End the process without waiting for threads; its jobs go back because it is known to be gone (`jobs.worker`)."""
+    """End the process without waiting for threads. Others put its jobs back, for they see that the process is gone."""
     os._exit(128 + number)
 
 
+def end_process(code: int) -> NoReturn:
+    """End the process, without the interpreter's teardown while a background thread of ours still runs.
+
+    Such a thread (it updates a work queue, or sends a notice) has had some seconds to finish. The teardown would kill it, and
+    killing a thread in compiled code, for instance while it imports Prefect, aborts the process: 5 of 130 `syncs maintain` on a
+    busy machine ended with "FATAL: exception not rethrown" and SIGABRT.
+
+    Args:
+        code: the exit code.
+    """
+    if not any(thread.daemon and thread.name.startswith("syncs-") for thread in threading.enumerate()):
+        sys.exit(code)
+    # As `sys.exit`, but for the teardown: wait for the other threads, and call what was registered with atexit.
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            code = code or 1
+    os._exit(code)
+
+
 def _say(text: str) -> None:
-    # Not through sys.stderr: the signal may have come in the middle of a write to it, and Python refuses a second one.
+    # Not through sys.stderr: the signal may interrupt a write to it, and Python refuses a nested write.
     with suppress(OSError):
         os.write(2, f"\nsyncs: {text}\n".encode())

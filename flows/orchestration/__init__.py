@@ -1,4 +1,4 @@
-"""The Prefect half: flows, tracker, artifacts, deployments, automations, and the server and worker of `syncs up`.
+"""Runs syncs and workers as Prefect flows, shows them there, and starts a Prefect server and worker for a project.
 
-Importing this package imports no Prefect, which takes over a second; `address` and `processes` stay free of it altogether.
+The only package that imports Prefect. Importing this package itself does not, since that takes over a second.
 """

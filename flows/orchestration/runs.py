@@ -1,10 +1,12 @@
-"""The flows `sync`, `work` and `maintain` (`holds` has those for pauses): each a thin one around code that knows no Prefect.
+"""The Prefect flows `sync`, `work` and `maintain`, around code that does not use Prefect. `pause_flows` has those for pauses.
 
-They are async although that code is not: at its end a synchronous flow joins Prefect's heartbeat thread, which costs a second.
+They are async although that code is not: at its end a synchronous flow joins Prefect's heartbeat thread, which takes up to a
+second (seen with 3.8.8).
 """
 
 import logging
 import threading
+from contextlib import closing
 from typing import Any
 
 from prefect import flow
@@ -16,92 +18,117 @@ from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelled, Completed
 
 from flows.errors import FlowsError
-from flows.orchestration.artifacts import MAX_FAILURES, one_line, publish, slug
-from flows.orchestration.call import Call, current_call
-from flows.orchestration.events import stop_repeating
-from flows.orchestration.interrupt import in_thread, stop_on_signals
-from flows.orchestration.states import not_run, run_message, run_state
-from flows.orchestration.tracker import PrefectTracker
-from flows.orchestration.watch import mirrored
-from flows.result import RunResult
+from flows.maintenance import maintain as maintain_all
+from flows.orchestration.cancellation import in_thread, stop_on_signals
+from flows.orchestration.notices import use_prefect_carrier
+from flows.orchestration.tracking.current_run import InProcessRun, current_in_process_run
+from flows.orchestration.tracking.result_artifact import MAX_FAILURES, publish, slug
+from flows.orchestration.tracking.run_tracker import PrefectTracker
+from flows.orchestration.tracking.server_health import disable_retries
+from flows.orchestration.tracking.states import flow_run_state, not_run, run_message
+from flows.orchestration.work_queues.updater import updating_work_queues
+from flows.project import registry
+from flows.project.printable_text import make_logs_printable
+from flows.project.redaction import printable_line
+from flows.project.settings import open_store
+from flows.run_result import RunResult
+from flows.sync import run as engine
+from flows.sync.unfinished_listings import UnfinishedListings
+from flows.worker.queue_processing import work as process_jobs
 from jobs import JobsError
 
-#: Seconds after which a scheduled `work` begins no further job: less than its schedule's interval.
+# Prefect starts these flows in processes of their own.
+use_prefect_carrier()
+make_logs_printable()
+
 WORK_SECONDS = 240.0
+"""Seconds after which a scheduled `work` begins no further job: less than the interval of its schedule."""
 
 
 @flow(name="sync", flow_run_name="{name}", retries=0, persist_result=False, log_prints=False)
 async def sync(
-    name: str, full: bool = False, limit: int | None = None, dry_run: bool = False, allow_deletes: bool = False
+    name: str,
+    full: bool = False,
+    limit: int | None = None,
+    dry_run: bool = False,
+    allow_deletes: bool = False,
+    wait: float | None = None,
+    new_pass: bool = False,
 ) -> State[Any]:
-    """List a remote system, queue a job for each entity that is new or changed, and work the jobs off.
+    """List a remote system, queue a job for each entity that is new or changed, and process the jobs.
 
     Args:
         name: The id of the sync, as `syncs list` shows it.
         full: List everything, also where the sync is incremental.
-        limit: At most so many entities.
+        limit: The most entities to list.
         dry_run: List and compare, and write nothing.
         allow_deletes: Delete also more than the sync's max_delete_share.
+        wait: Seconds; pauses and retries that end within it are waited for, and another run of the sync. By default 900, and
+            another run is not waited for.
+        new_pass: Begin a new listing, also if there is an unfinished one.
     """
-    call = current_call.get()
-    own = call is None or call.stop is None
-    stop = threading.Event() if call is None or call.stop is None else call.stop
+    run = current_in_process_run.get()
+    own = run is None or run.stop is None
+    stop = threading.Event() if run is None or run.stop is None else run.stop
     logger = get_run_logger()
     try:
         with stop_on_signals(stop, active=own):
             result, server_gone = await in_thread(
-                lambda: _sync(call, name, full=full, limit=limit, dry_run=dry_run, allow_deletes=allow_deletes, stop=stop), stop
+                lambda: _sync(
+                    run,
+                    name,
+                    stop=stop,
+                    full=full,
+                    limit=limit,
+                    dry_run=dry_run,
+                    allow_deletes=allow_deletes,
+                    wait=wait,
+                    new_pass=new_pass,
+                ),
+                stop,
             )
     except (FlowsError, JobsError) as error:
         return not_run(error)
     if server_gone:
-        stop_repeating()
+        disable_retries()
     for key, message in result.failures[:MAX_FAILURES]:
-        logger.warning("Entity %s failed: %s", one_line(key), one_line(message))
+        logger.warning("Entity %s failed: %s", printable_line(key), printable_line(message))
     logger.log(logging.INFO if result.exit_code == 0 else logging.ERROR, "Sync %s: %s", name, run_message(result))
-    return run_state(result, stopped=stop.is_set())
+    return flow_run_state(result, stopped=stop.is_set())
 
 
-def _sync(call: Call | None, name: str, *, stop: threading.Event, **how: Any) -> tuple[RunResult, bool]:
+def _sync(run: InProcessRun | None, name: str, *, stop: threading.Event, **how: Any) -> tuple[RunResult, bool]:
     try:
-        result, server_gone = _run(call or _call(name), stop=stop, **how)
+        result, server_gone = _run_engine(run or _declared_run(name), stop=stop, **how)
     except Exception as error:
-        if call is not None:
-            call.error = error
+        if run is not None:
+            run.error = error
         raise
-    if call is not None:
-        call.result, call.server_gone = result, server_gone
+    if run is not None:
+        run.result, run.server_gone = result, server_gone
     return result, server_gone
 
 
-def _run(call: Call, *, stop: threading.Event, **how: Any) -> tuple[RunResult, bool]:
-    """Run the engine; return what it came to, and whether the Prefect server went away under it."""
-    from flows import engine
-    from flows.settings import open_store
-
-    name = call.sync.id
-    get_run_logger().info("Sync %s of client %s begins", name, call.sync.client.id)
-    store = open_store()
-    try:
-        with (
-            mirrored(store, {call.sync.client.id: call.sync.client}, url=PREFECT_API_URL.value()),
-            PrefectTracker(name, key=f"{slug(name)}-progress", on_progress=call.on_progress) as tracker,
-        ):
-            result = engine.run(call.sync, store, tracker=tracker, stop=stop, queue=call.queue, declared=call.is_declared, **how)
-    finally:
-        store.close()
+def _run_engine(run: InProcessRun, *, stop: threading.Event, **how: Any) -> tuple[RunResult, bool]:
+    """Run the engine; return its result, and whether the Prefect server stopped answering meanwhile."""
+    name = run.sync.id
+    get_run_logger().info("Sync %s of client %s begins", name, run.sync.client.id)
+    with (
+        closing(open_store()) as store,
+        updating_work_queues(store, {run.sync.client.id: run.sync.client}, url=PREFECT_API_URL.value()),
+        PrefectTracker(name, key=f"{slug(name)}-progress", on_progress=run.on_progress) as tracker,
+    ):
+        result = engine.run(run.sync, store, tracker=tracker, stop=stop, queue=run.queue, declared=run.is_declared, **how)
     if not tracker.server_gone:
         context = FlowRunContext.get()
         publish(result, context.flow_run.id if context is not None and context.flow_run is not None else None)
     return result, tracker.server_gone
 
 
-def _call(name: str) -> Call:
-    from flows import registry
-
+def _declared_run(name: str) -> InProcessRun:
     declared = registry.load()
     sync = declared.sync(name)
-    return Call(sync, declared.queue(sync.queue_id), sync.queue_id in declared.queues)
+    return InProcessRun(sync, declared.queue(sync.queue_id), sync.queue_id in declared.queues)
 
 
 def _work_name() -> str:
@@ -122,54 +149,48 @@ async def work(
     grace: float | None = None,
     memory_limit: float | None = None,
 ) -> State[Any]:
-    """Work off the jobs that are due: delayed retries, what was enqueued by hand, what an earlier run left.
+    """Process the jobs that are due: delayed retries, enqueued jobs, and what an earlier run left, also of its listing.
 
     A declared queue is left to the next run after its own time limit, so that each run comes to all queues.
 
     Args:
         queues: Names of queues; all of them by default.
-        time_limit: Seconds after which no further job is begun.
-        max_jobs: At most so many jobs.
-        until_empty: End when nothing is due.
-        concurrency: Jobs at once.
+        time_limit: Seconds after which no further job begins.
+        max_jobs: The most jobs to process.
+        until_empty: End when no job is due.
+        concurrency: The most jobs at once.
         types: Only these syncs and job types.
         phases: Only these phases of job types.
-        at_once: Jobs at once of a type, or of a phase as `type:phase`.
-        grace: Seconds after a stop until the jobs in hand go back; none waits for them.
-        memory_limit: Megabytes after which it ends.
+        at_once: The most jobs at once of a type, or of a phase as `type:phase`.
+        grace: Seconds after a stop until running jobs are requeued; without it, their end is awaited.
+        memory_limit: Megabytes of memory at which it ends.
     """
     stop = threading.Event()
 
     def body() -> Any:
-        from flows import registry
-        from flows.settings import open_store
-        from flows.work import work as work_off
-
-        store, declared = open_store(), registry.load()
-        try:
-            with (
-                mirrored(store, declared.clients, url=PREFECT_API_URL.value()),
-                PrefectTracker("work", key="work-progress") as tracker,
-            ):
-                return work_off(
-                    store,
-                    declared,
-                    queues=queues or (),
-                    types=types or (),
-                    phases=phases or (),
-                    time_limit=time_limit,
-                    max_jobs=max_jobs,
-                    until_empty=until_empty,
-                    concurrency=concurrency,
-                    at_once=at_once,
-                    grace=grace,
-                    memory_limit=memory_limit,
-                    by_queue=True,
-                    tracker=tracker,
-                    stop=stop,
-                )
-        finally:
-            store.close()
+        with (
+            closing(open_store()) as store,
+            updating_work_queues(store, (declared := registry.load()).clients, url=PREFECT_API_URL.value()),
+            PrefectTracker("work", key="work-progress") as tracker,
+        ):
+            return process_jobs(
+                store,
+                declared,
+                queues=queues or (),
+                types=types or (),
+                phases=phases or (),
+                time_limit=time_limit,
+                max_jobs=max_jobs,
+                until_empty=until_empty,
+                concurrency=concurrency,
+                at_once=at_once,
+                grace=grace,
+                memory_limit=memory_limit,
+                by_queue=True,
+                tracker=tracker,
+                stop=stop,
+                listings=lambda syncs, halt: UnfinishedListings(store, declared, syncs, stop=halt),
+            )
 
     try:
         with stop_on_signals(stop):
@@ -177,31 +198,29 @@ async def work(
     except (FlowsError, JobsError) as error:
         return not_run(error)
     message = f"{result.succeeded} succeeded, {result.failed} failed" if result.processed else "nothing was due"
-    get_run_logger().info("Work: %s", message)
-    return Cancelled(message=f"Stopped by hand: {message}") if stop.is_set() else Completed(message=message)
+    return _final_state("Work", message, stop)
 
 
 @flow(name="maintain", flow_run_name="maintain", retries=0, persist_result=False, log_prints=False)
 async def maintain() -> State[Any]:
-    """Take back the jobs of dead workers, and remove the finished jobs that their queues keep no longer."""
+    """Requeue the jobs of dead workers, and remove finished jobs that their queues do not keep any longer."""
     stop = threading.Event()
     try:
         with stop_on_signals(stop):
             message = await in_thread(lambda: _maintain(stop), stop)
     except (FlowsError, JobsError) as error:
         return not_run(error)
-    get_run_logger().info("Maintain: %s", message)
-    return Cancelled(message=f"Stopped by hand: {message}") if stop.is_set() else Completed(message=message)
+    return _final_state("Maintain", message, stop)
 
 
 def _maintain(stop: threading.Event) -> str:
-    from flows import registry
-    from flows.maintain import maintain as maintain_all
-    from flows.settings import open_store
+    with (
+        closing(open_store()) as store,
+        updating_work_queues(store, (declared := registry.load()).clients, url=PREFECT_API_URL.value()),
+    ):
+        return str(maintain_all(store, declared, stop=stop.is_set))
 
-    store, declared = open_store(), registry.load()
-    try:
-        with mirrored(store, declared.clients, url=PREFECT_API_URL.value()):
-            return str(maintain_all(store, declared, stop=stop.is_set))
-    finally:
-        store.close()
+
+def _final_state(name: str, message: str, stop: threading.Event) -> State[Any]:
+    get_run_logger().info("%s: %s", name, message)
+    return Cancelled(message=f"Stopped by hand: {message}") if stop.is_set() else Completed(message=message)

@@ -1,4 +1,4 @@
-"""`syncs up`, `down` and `status`: a Prefect server and a process worker for this project, in the background, on loopback."""
+"""Starts and stops a Prefect server and a process worker for this project, in the background and on loopback."""
 
 import os
 import signal
@@ -12,13 +12,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from flows.errors import UsageError
-from flows.orchestration.address import UpState, is_there, prefect_home, read_state, write_state
-from flows.orchestration.applied import Applied
-from flows.orchestration.environment import server_environment, worker_environment
-from flows.orchestration.processes import Process, children_of, spawn
+from flows.orchestration.host_check import ALLOWED_HOSTS, allowed_hosts
+from flows.orchestration.server_environment import server_environment, worker_environment
+from flows.orchestration.server_names import Applied
+from flows.project.prefect_address import OPEN_SERVER, UpState, is_open, is_reachable, prefect_home, read_state, write_state
+from flows.project.prefect_auth import AUTH_FILE, make_auth_string, read_auth_string
+from flows.project.prefect_profile import write_profile, write_project_file
+from flows.project.private_files import make_private, make_private_folder, private_opener
+from flows.project.processes import Process, children_of, spawn
 
-_HEALTH_SECONDS = 60.0
-#: How long `down` lets running flow runs put their jobs back.
+_HEALTH_SECONDS = 180.0
+#: How long `down` lets running flow runs requeue their jobs.
 _RUN_GRACE = 15.0
 _WORKER_GRACE = 10.0
 _SERVER_GRACE = 10.0
@@ -26,7 +30,7 @@ _SERVER_GRACE = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What runs."""
+    """What runs of the server and worker that `syncs up` started."""
 
     server: bool = False
     worker: bool = False
@@ -38,8 +42,12 @@ class Status:
     since: str | None = None
     #: Whether this call of `up` started the server.
     started: bool = False
+    #: The file with the auth string of the server, which is also the sign-in for the browser.
+    auth_file: str | None = None
     #: What `up` applied to the server.
     applied: tuple[Applied, ...] = ()
+    #: What `up` has to say besides, one line each.
+    notes: tuple[str, ...] = ()
 
     @property
     def ui(self) -> str | None:
@@ -66,22 +74,23 @@ def _status(state: UpState) -> Status:
         server_pid=state.server.pid if server else None,
         worker_pid=state.worker.pid if worker and state.worker else None,
         since=state.since if server else None,
+        auth_file=str(prefect_home() / AUTH_FILE) if server else None,
     )
 
 
 def up(port: int = 4200, *, worker: bool = True) -> Status:
-    """Start server and worker unless they run already, and apply work pool, queues, deployments and automations.
+    """Start server and worker unless they run already, and set up work pool, queues, deployments and automations.
 
     Args:
-        port: of the server, on 127.0.0.1. One that runs already keeps its own.
+        port: of the server, on 127.0.0.1. A server that runs already keeps its port.
         worker: whether to start a worker too.
 
     Raises:
-        UsageError: the port is taken, or the server does not come up.
+        UsageError: the port is taken, or the server does not start.
     """
     home = prefect_home()
     directory = Path.cwd()
-    # Before Prefect is imported, which otherwise makes itself at home in the user's.
+    # Before Prefect is imported; it would otherwise keep its state in the user's home.
     os.environ.setdefault("PREFECT_HOME", str(home))
     with _locked(home):
         state = read_state(home)
@@ -91,30 +100,32 @@ def up(port: int = 4200, *, worker: bool = True) -> Status:
             state = _start_server(home, port, directory)
         else:
             _wait_until_healthy(state, home)
+        notes = _show_to_prefect_command(home, state.url, directory)
 
         applied = []
-        from flows.orchestration.client import client_of
-        from flows.orchestration.deployments import apply_pool
-        from flows.orchestration.setup import apply_rest, crash_leftover_runs
+        from flows.orchestration.deploy.deployments import apply_pool
+        from flows.orchestration.prefect_client import open_client
+        from flows.orchestration.prefect_setup import apply_rest, crash_leftover_runs
 
-        with client_of(state.url) as client:
+        with open_client(state.url) as client:
             applied.append(apply_pool(client))
             if started:
-                # After a crash or a reboot: they would hold their deployment's only place, and each later run would be cancelled.
+                # After a crash or a reboot. They would count against the concurrency limit of their deployment, 1, and each later
+                # run would be cancelled.
                 crash_leftover_runs(client)
             if worker and (state.worker is None or not state.worker.is_alive()):
                 state = replace(state, worker=_start_worker(home, state.url, directory))
                 write_state(home, state)
-            # The worker takes some seconds to start; meanwhile the rest is applied.
+            # While the worker starts, which takes some seconds.
             applied += apply_rest(client, state.url, directory)
-        return replace(_status(state), started=started, applied=tuple(applied))
+        return replace(_status(state), started=started, applied=tuple(applied), notes=tuple(notes))
 
 
 def down() -> Status:
-    """Stop what `up` started: runs in hand, then the worker, then the server. Return what ran before.
+    """Stop what `up` started: flow runs, then the worker, then the server. Return what ran before.
 
-    Flow runs get SIGTERM and some seconds to put their jobs back; what still counts as running then is marked as crashed, because
-    Prefect leaves it `Running` for ever (PrefectHQ/prefect#16746, #22528).
+    Flow runs get SIGTERM and some seconds to requeue their jobs. Runs that Prefect still counts as running then are marked as
+    crashed: it leaves them `Running` for ever (PrefectHQ/prefect#16746 and #22528, seen with 3.8.8).
     """
     home = prefect_home()
     with _locked(home):
@@ -124,55 +135,77 @@ def down() -> Status:
         before = _status(state)
         _end_worker(state)
         if state.server.is_alive():
-            if is_there(state.url):
+            if is_reachable(state.url):
                 _crash_leftover_runs(state.url)
             state.server.end(grace=_SERVER_GRACE)
+        # Another program may listen on the port from now on; the `prefect` command is not to sign in to it.
+        write_profile(home, state.url, None)
         write_state(home, None)
         return before
 
 
 def _crash_leftover_runs(url: str) -> None:
     os.environ.setdefault("PREFECT_HOME", str(prefect_home()))
-    from flows.orchestration.client import client_of
-    from flows.orchestration.setup import crash_leftover_runs
+    from flows.orchestration.prefect_client import open_client
+    from flows.orchestration.prefect_setup import crash_leftover_runs
 
-    with client_of(url) as client:
+    with open_client(url) as client:
         crash_leftover_runs(client)
+
+
+def _show_to_prefect_command(home: Path, url: str, directory: Path) -> list[str]:
+    """Let the `prefect` command find the server; return what keeps it from that."""
+    reasons = write_profile(home, url, read_auth_string(home)), write_project_file(directory, home)
+    notes = [f"the prefect command does not find this server by itself: {reason}" for reason in reasons if reason]
+    if is_open(url):
+        notes.append(f"{OPEN_SERVER}; it was started by an earlier version: syncs down, then syncs up")
+    return notes
 
 
 def _start_server(home: Path, port: int, directory: Path) -> UpState:
     if not 0 < port < 65536:
         raise UsageError(f"--port must be from 1 to 65535, got {port}")
+    allowed_hosts(os.environ.get(ALLOWED_HOSTS, ""))
     url = f"http://127.0.0.1:{port}/api"
     if _is_taken(port):
         what = "another program"
-        if is_there(url):
+        if is_reachable(url):
             what = f"a Prefect server that was not started from here (to use it, set PREFECT_API_URL={url})"
         raise UsageError(f"port {port} on 127.0.0.1 is taken by {what}; choose another: syncs up --port {_free_port_above(port)}")
+    _make_database_private(home)
     log = home / "logs" / "server.log"
     process = spawn(
-        [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
-        environment=server_environment(os.environ, home=home, port=port),
+        [sys.executable, "-m", f"{__package__}.loopback_server"],
+        environment=server_environment(os.environ, home=home, port=port, auth_string=make_auth_string(home)),
         log=log,
         directory=directory,
     )
     state = UpState(port=port, url=url, since=datetime.now(UTC).isoformat(timespec="seconds"), server=process)
-    # Before anything can go wrong: `down` must find what was started.
+    # At once, so that `down` finds the server whatever fails next.
     write_state(home, state)
-    # Takes a second or two, and the server is not there yet anyway.
-    import flows.orchestration.setup  # noqa: F401
+    # This takes a second or two, in which the server starts.
+    import flows.orchestration.prefect_setup  # noqa: F401
 
     _wait_until_healthy(state, home)
     return state
 
 
+def _make_database_private(home: Path) -> None:
+    """Make the server's database a file of mode 0600: it holds sealed blocks, and the key that opens them."""
+    with open(home / "prefect.db", "ab", opener=private_opener):
+        pass
+    # SQLite gives the files beside it the mode of the database.
+    for path in home.glob("prefect.db*"):
+        make_private(path)
+
+
 def _start_worker(home: Path, url: str, directory: Path) -> Process:
-    from flows.orchestration.deployments import POOL
+    from flows.orchestration.server_names import POOL
 
     name = f"syncs-{socket.gethostname()}"
     return spawn(
         [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", name],
-        environment=worker_environment(os.environ, home=home, url=url),
+        environment=worker_environment(os.environ, home=home, url=url, auth_string=make_auth_string(home)),
         log=home / "logs" / "worker.log",
         directory=directory,
     )
@@ -181,7 +214,7 @@ def _start_worker(home: Path, url: str, directory: Path) -> Process:
 def _wait_until_healthy(state: UpState, home: Path) -> None:
     log = home / "logs" / "server.log"
     deadline = time.monotonic() + _HEALTH_SECONDS
-    while not is_there(state.url):
+    while not is_reachable(state.url):
         if not state.server.is_alive():
             write_state(home, None)
             raise UsageError(f"the Prefect server ended while starting: {_last_line(log)} (all of it: {log})")
@@ -194,10 +227,10 @@ def _wait_until_healthy(state: UpState, home: Path) -> None:
 
 
 def _end_worker(state: UpState | None) -> None:
-    """End a worker and its flow runs, the runs first: a worker that gets SIGTERM kills them and tells nobody."""
+    """End a worker and its flow runs, the runs first: a worker that gets SIGTERM kills them and sets no state (3.8.8)."""
     if state is None or state.worker is None or not state.worker.is_alive():
         return
-    # Stopped, it starts no further run and takes no note of those that end.
+    # While it is stopped it starts no further run, and does not see that its runs end.
     state.worker.signal(signal.SIGSTOP)
     runs = children_of(state.worker.pid)
     for run in runs:
@@ -212,14 +245,14 @@ def _end_worker(state: UpState | None) -> None:
 
 @contextmanager
 def _locked(home: Path) -> Iterator[None]:
-    """Let one `up` or `down` at a time through; a second one waits for the first, and then finds its work done."""
+    """Let one `up` or `down` run at a time; a second one waits for the first."""
     if sys.platform == "win32":
         raise UsageError("`syncs up` needs Linux or macOS; start `prefect server start` by hand and set PREFECT_API_URL")
     import fcntl
 
     try:
-        home.mkdir(parents=True, exist_ok=True)
-        lock = (home / "syncs-up.lock").open("a")
+        make_private_folder(home)
+        lock = open(home / "syncs-up.lock", "a", opener=private_opener)  # noqa: SIM115 - with an opener; closed below
     except OSError as error:
         raise UsageError(f"PREFECT_HOME={home} cannot be used: {error.strerror}") from error
     with lock:
@@ -246,4 +279,4 @@ def _last_line(log: Path) -> str:
         lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     except OSError:
         lines = []
-    return lines[-1][:300] if lines else "it said nothing"
+    return lines[-1][:300] if lines else "it printed nothing"

@@ -1,9 +1,9 @@
-"""Alembic's entry: runs the migrations on the connection, and in the transaction, that `jobs.schema` hands over."""
+"""Alembic's entry: runs the migrations on the connection, and in the transaction, that `jobs.schema.upgrade` hands over."""
 
 from alembic import context
 
-from jobs.models import metadata
-from jobs.schema import VERSION_TABLE
+from jobs.schema.job_tables import metadata
+from jobs.schema.upgrade import VERSION_TABLE
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -20,7 +20,7 @@ from syncs_testing.styles import style_of
 LISTINGS = {name: listing for name, listing in listings().items() if name != "SinglePage"}
 
 
-class Wire:
+class ConnectionPool:
     """An API without sockets: what `Listing` asks of a connection."""
 
     def __init__(self, api: Api) -> None:
@@ -90,17 +90,18 @@ def test_each_entity_is_seen_and_the_listing_ends(name: str) -> None:
     @settings(max_examples=150, deadline=None)
     @given(api=servers(name))
     def check(api: Api) -> None:
-        wire = Wire(api)
+        wire = ConnectionPool(api)
         pages = LISTINGS[name](wire)
         seen = [entity.key for page in pages for entity in page.items]
         assert set(seen) == api.must
         assert pages.stopped == "end"
-        assert pages.proof.distinct == len(api.must)
+        assert pages.completeness.distinct == len(api.must)
 
     check()
 
 
 @pytest.mark.parametrize("name", LISTINGS)
+@pytest.mark.slow
 def test_it_goes_on_from_any_page(name: str) -> None:
     """Interrupted after any page, and gone on with what was stored, the two parts are the whole."""
 
@@ -108,16 +109,17 @@ def test_it_goes_on_from_any_page(name: str) -> None:
     @given(api=servers(name), data=st.data())
     def check(api: Api, data: st.DataObject) -> None:
         listing = LISTINGS[name]
-        pages = list(listing(Wire(api)))
+        pages = list(listing(ConnectionPool(api)))
         done = data.draw(st.integers(1, len(pages)), label="pages before the interruption")
         cursor = _decoded(pages[done - 1].cursor)
-        rest = [] if cursor is None else list(listing.pages(Wire(api), cursor=cursor))
+        rest = [] if cursor is None else list(listing.pages(ConnectionPool(api), cursor=cursor))
         assert {entity.key for page in (*pages[:done], *rest) for entity in page.items} == api.must
 
     check()
 
 
 @pytest.mark.parametrize("name", ["PageNumber", "Offset", "TotalPages", "PageNumber+total"])
+@pytest.mark.slow
 def test_rows_that_stay_are_seen(name: str) -> None:
     """Whatever rows are deleted, added or moved during one short listing, those that stay are seen, or it is an error."""
 
@@ -129,7 +131,7 @@ def test_rows_that_stay_are_seen(name: str) -> None:
         )
         api.hidden = set()
         api.must = {row["id"] for row in api.rows}
-        wire = Wire(api)
+        wire = ConnectionPool(api)
         respond = api.respond
 
         def moving(seen: Seen) -> Any:

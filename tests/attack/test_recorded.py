@@ -22,6 +22,7 @@ from pydantic_settings import BaseSettings
 
 from clients import ApiKey, Basic, Bearer, Cursor, HttpClient, Listing, OAuth2RefreshToken
 from syncs_testing import Reply, Seen, Server, UnrecordedError, recorded, serving
+from tests import ROOT
 
 SECRETS = {
     "bearer": "b3arer-t0ken-value",
@@ -300,7 +301,7 @@ def test_the_fixture_names_the_file_after_the_test(tmp_path: Path) -> None:
         "    with recording(), HttpClient(server.url) as http:\n"
         "        assert http.get_json(path) == [1]\n"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_pets.py"],
         cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=60,

@@ -1,27 +1,23 @@
 """What the chaos tests share: the real worker on threads, its jobs, and the audit of the queue's own tests."""
 
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "jobs"))
-
-from kit import start_audit
-
 from clients import Page
-from flows.declaration import Client, Sync
-from flows.registry import Registry
-from flows.work import work
+from flows.declarations.client import Client
+from flows.declarations.sync import Sync
+from flows.project.registry import Registry
+from flows.worker.queue_processing import work
 from jobs import JobStore, Queue, Retry
 from jobs.job import Lane
-from jobs.listing import ListingClaim
-from jobs.page import Item
+from jobs.listing.listing_claim import ListingClaim
+from jobs.listing.page_plan import Item
+from tests.support.store_helpers import start_audit
 
 LANE = Lane("ordeal", "ordeal", "ordeal.things")
 
@@ -52,12 +48,12 @@ class Ordeal:
     def fill(self, store: JobStore, n: int) -> None:
         """Queue `n` entities in pages of 500, with the audit on."""
         start_audit(store)
-        claim = store.begin_listing(LANE.type, LANE.client, worker="elsewhere:4711:1:1", lease=60)
+        claim = store.listings.claim(LANE.type, LANE.client, worker="elsewhere:4711:1:1", lease=60)
         assert isinstance(claim, ListingClaim)
         for start in range(0, n, 500):
             items = [Item(f"k{number:05}") for number in range(start, min(start + 500, n))]
-            store.enqueue_page(claim, LANE, items, cursor=start, last=start + 500 >= n)
-        store.release_listing(claim)
+            store.pages.enqueue(claim, LANE, items, cursor=start, last=start + 500 >= n)
+        store.listings.release(claim)
 
     @contextmanager
     def working(self, *stores: JobStore, **options: Any) -> Iterator[threading.Event]:

@@ -17,10 +17,13 @@ from typing import Any
 
 import psycopg
 import pytest
-from kit import assert_invariants, query, run_python, states
 from sqlalchemy.exc import OperationalError
 
-from jobs import Database, JobStore, Queue, schema
+from jobs import Database, JobStore, Queue
+from jobs.schema import upgrade as schema
+from tests.support.store_helpers import assert_invariants, query, run_python, states
+
+pytestmark = pytest.mark.slow
 
 SOON = Queue("ordeal", concurrency=64, lease=3)
 """What was in hand when the trouble came is taken by others after three seconds."""
@@ -47,25 +50,28 @@ def left(store: JobStore) -> int:
 class Flaky(JobStore):
     """A store each of whose calls may fail: before it did anything, or after it was committed, when nobody can tell."""
 
-    CALLS = ("claim", "finish", "renew", "release", "rescue", "hear", "serve")
+    CALLS = ("claim", "finish", "renew", "release", "rescues.run", "pauses.record_answers", "queues.register")
     share = 0.05
     dice = random.Random(4)
     failed: int = 0
 
-    def __getattribute__(self, name: str) -> Any:
-        found = super().__getattribute__(name)
-        if name not in Flaky.CALLS:
-            return found
+    def __init__(self, db: Database, **options: Any) -> None:
+        super().__init__(db, **options)
+        for path in self.CALLS:
+            part, _, name = path.rpartition(".")
+            owner = getattr(self, part) if part else self
+            setattr(owner, name, self._failing(path, getattr(owner, name)))
 
+    def _failing(self, path: str, found: Any) -> Any:
         def call(*args: Any, **options: Any) -> Any:
             roll = self.dice.random()
             if roll < self.share / 2:
                 self.failed += 1
-                raise OperationalError(name, {}, Exception("chaos: the server closed the connection unexpectedly"))
+                raise OperationalError(path, {}, Exception("chaos: the server closed the connection unexpectedly"))
             result = found(*args, **options)
             if roll < self.share:
                 self.failed += 1
-                raise OperationalError(name, {}, Exception("chaos: no answer to the commit"))
+                raise OperationalError(path, {}, Exception("chaos: no answer to the commit"))
             return result
 
         return call
@@ -163,19 +169,18 @@ def test_the_disk_is_full(store: JobStore, database_url: str, ordeal: Any, chaos
     script = """
 import resource, sys
 from jobs import Database, JobStore
-from jobs.page import Item
-sys.path.insert(0, sys.argv[2])
-from kit import LANE, begin, done, take
+from jobs.listing.page_plan import Item
+from tests.support.store_helpers import LANE, begin, done, take
 from sqlalchemy.exc import OperationalError
 store = JobStore(Database(sys.argv[1]))
 claim = begin(store)
-store.enqueue_page(claim, LANE, [Item(f"a{n}") for n in range(50)], cursor=1)
+store.pages.enqueue(claim, LANE, [Item(f"a{n}") for n in range(50)], cursor=1)
 jobs = take(store, 20)
 soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1, hard))
 refused = 0
 for attempt in (
-    lambda: store.enqueue_page(claim, LANE, [Item(f"b{n}" , data="x" * 5000) for n in range(200)], cursor=2),
+    lambda: store.pages.enqueue(claim, LANE, [Item(f"b{n}" , data="x" * 5000) for n in range(200)], cursor=2),
     lambda: take(store, 5),
     lambda: store.finish([done(job) for job in jobs]),
 ):
@@ -187,10 +192,10 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 assert refused == 3, refused
 settled = store.finish([done(job) for job in jobs])
 assert [one.state for one in settled] == ["success"] * 20
-store.enqueue_page(claim, LANE, [Item(f"b{n}") for n in range(10)], cursor=2, last=True)
+store.pages.enqueue(claim, LANE, [Item(f"b{n}") for n in range(10)], cursor=2, last=True)
 store.close()
 """
-    result = run_python(script, database_url, str(Path(__file__).parents[1] / "jobs"))
+    result = run_python(script, database_url)
     assert result.returncode == 0, result.stderr
     assert states(store) == {"success": 20, "queued": 40}
     assert query(store, "SELECT pages, listed FROM listing") == [{"pages": 2, "listed": 60}]

@@ -131,4 +131,7 @@ def serve_raw() -> Iterator[Callable[..., RawServer]]:
 
     yield start
     for one in sockets:
+        # A `close` alone does not end an `accept`.
+        with contextlib.suppress(OSError):
+            one.shutdown(socket.SHUT_RDWR)
         one.close()

@@ -47,6 +47,8 @@ def test_outcomes_are_separable() -> None:
         errors.GoneError,
         errors.UnknownOutcomeError,
         errors.NotModifiedError,
+        errors.LocalError,
+        errors.NotReadyError,
     ]
     groups += [errors.UnreadableError, errors.PageError]
 

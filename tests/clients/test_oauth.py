@@ -27,7 +27,7 @@ from clients import (
     TimedOutError,
     Token,
 )
-from clients.tokens import TokenLostError
+from clients.token_store import TokenLostError
 
 Serve = Callable[..., Any]
 

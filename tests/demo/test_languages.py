@@ -17,8 +17,9 @@ import psutil
 import pytest
 
 from clients import Entity, HttpClient, Listing
+from tests import ROOT
 
-FOLDER = Path(__file__).parents[2] / "syncs"
+FOLDER = ROOT / "syncs"
 API = FOLDER / "_languages_api.py"
 
 
@@ -68,10 +69,10 @@ def test_a_detail_is_the_listed_language(demo: ModuleType, http: HttpClient) -> 
     """What is fetched has the key, the name and the version that were listed, and more."""
     first = next(iter(demo.languages.listing(http)))
     for entity in first.items[:20]:
-        record = demo.fetch(http, entity)
+        record = demo.languages.fetch(http, entity)
         assert entity.data.items() <= record.items()
         assert (record["alpha_3"], record["rev"]) == (entity.key, entity.version)
-    assert demo.fetch(http, Entity("deu"))["name"] == "German"
+    assert demo.languages.fetch(http, Entity("deu"))["name"] == "German"
 
 
 def test_versions_are_the_same_in_every_process(demo: ModuleType, http: HttpClient) -> None:
@@ -167,7 +168,7 @@ def test_importing_has_no_effect() -> None:
     """The file can be imported without pycountry, without a process and without HTTP."""
     program = (
         "import sys, os; sys.modules['pycountry'] = None\n"
-        "from pathlib import Path; from flows import registry\n"
+        "from pathlib import Path; from flows.project import registry\n"
         "found = registry.load([Path(sys.argv[1])])\n"
         "assert not found.broken, found.broken\n"
         "assert list(found.syncs) == ['languages'] == list(found.clients)\n"

@@ -19,8 +19,9 @@ import pytest
 from click.testing import CliRunner
 
 from flows.cli.program import program
+from tests import ROOT
+from tests.support.adapter_servers import _no_kept_wsdl, certificate, serve_ftp, serve_shop, shop  # noqa: F401 - fixtures
 
-ROOT = Path(__file__).parents[2]
 #: Pages whose Python blocks stand below each other in one file.
 GROWING = ("docs/write-a-job-type.md",)
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

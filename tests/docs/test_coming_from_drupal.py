@@ -9,15 +9,17 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
+import click
 import pytest
 from click.testing import CliRunner
 
 import clients
 import flows
 import jobs
-from flows import events, registry
+from flows import events
 from flows.cli.program import program
-from flows.handed import HandedJob
+from flows.execution.job_context import JobContext
+from flows.project import registry
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -101,13 +103,13 @@ def test_the_table_names_what_there_is(pages: dict[str, Page], table_rows: Any) 
         name for name, _ in calls
     }
     for words in re.findall(r"`syncs ([^`]+)`", here):
-        command = program.commands[words.split()[0]]
+        command = program.get_command(click.Context(program), words.split()[0])
         options = {option for parameter in command.params for option in parameter.opts}
         assert set(re.findall(r"--[a-z-]+", words)) <= options, words
     (kinds,) = re.findall(r"subscribe\(handler, ([^)]*)\)", here)
     assert set(json.loads(f"[{kinds}]")) == set(events.KINDS)
     for attribute in re.findall(r"`job\.([a-z_]+)", here):
-        assert hasattr(HandedJob, attribute), attribute
+        assert hasattr(JobContext, attribute), attribute
 
 
 def test_no_row_is_listed_twice(pages: dict[str, Page], table_rows: Any) -> None:

@@ -19,11 +19,11 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from click.testing import CliRunner, Result
 
-from flows import registry
 from flows.cli.program import program
+from flows.declarations.job_type import DUPLICATES
 from flows.events import KINDS
-from flows.handed import HandedJob
-from flows.job_type import DUPLICATES
+from flows.execution.job_context import JobContext
+from flows.project import registry
 
 if TYPE_CHECKING:
     from tests.docs.conftest import Page
@@ -317,5 +317,5 @@ def test_what_the_page_lists_is_what_there_is(pages: dict[str, Page], table_rows
 
     assert names("## 3. Duplicates") - {""} == {f'"{name}"' for name in DUPLICATES}
     assert names("## 9. When it failed, and other events") == set(KINDS)
-    attributes = {name for name in vars(HandedJob) if not name.startswith("_")} | {"payload"}
+    attributes = {name for name in vars(JobContext) if not name.startswith("_")} | {"payload"}
     assert names("## 1. A first job type") == attributes - {"claim"}

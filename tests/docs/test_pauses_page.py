@@ -14,8 +14,8 @@ from click.testing import CliRunner
 
 from flows import PausePolicy
 from flows.cli.program import program
-from flows.health import SPARED
-from flows.window import Window
+from flows.declarations.window import Window
+from flows.pauses.blame import SPARED
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,9 +54,10 @@ def test_trouble_and_recovery(
     """Three runs into nothing pause the client; the check keeps it shut while the trouble lasts, and opens it afterwards."""
     declare(pages[PAGE], project)
     monkeypatch.setenv("PETSTORE_BASE_URL", "http://127.0.0.1:1/")
-    assert [run_here("petstore.pets", code=code)["state"] for code in (1, 1, 0)] == ["failed", "failed", "paused"]
+    at_once = ("petstore.pets", "--wait", "0")
+    assert [run_here(*at_once, code=code)["state"] for code in (1, 1, 0)] == ["failed", "failed", "paused"]
     run_out()
-    assert run_here("petstore.pets")["state"] == "paused"
+    assert run_here(*at_once)["state"] == "paused"
     (found,) = syncs("pauses")
     assert (found["cause"], found["level"], found["state"]) == ("level", 2, "paused")
     run_out()

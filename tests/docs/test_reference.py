@@ -7,7 +7,6 @@ import inspect
 import re
 from collections.abc import Iterator
 from dataclasses import MISSING, fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,22 +17,23 @@ import clients
 import flows
 import jobs
 from flows.cli.program import program
-from flows.result import RunResult
-from flows.settings import Settings
-from jobs import models
+from flows.project.settings import Settings
+from flows.run_result import RunResult
+from jobs.schema import job_tables as models
+from jobs.schema import states
+from tests import ROOT
 
 if TYPE_CHECKING:
     from tests.docs.conftest import Page
 
-ROOT = Path(__file__).parents[2]
 _NAME = re.compile(r"`([^`]+)`")
 
 
 def commands(command: click.Command = program, path: str = "syncs") -> Iterator[tuple[str, click.Command]]:
     """Yield every command with its words."""
     if isinstance(command, click.Group):
-        for name, inner in command.commands.items():
-            yield from commands(inner, f"{path} {name}")
+        for name in command.list_commands(click.Context(command)):
+            yield from commands(command.get_command(click.Context(command), name), f"{path} {name}")
     else:
         yield path, command
 
@@ -83,8 +83,9 @@ def test_every_command_that_is_named_exists(pages: dict[str, Page]) -> None:
                 command: click.Command = program
                 for word in words.split():
                     if isinstance(command, click.Group) and not word.startswith("-"):
-                        assert word in command.commands, f"{page.name}: {text}"
-                        command = command.commands[word]
+                        found = command.get_command(click.Context(command), word)
+                        assert found is not None, f"{page.name}: {text}"
+                        command = found
                     elif word.startswith("-"):
                         known = {name for one in command.params for name in one.opts} | {"-h", "--help"}
                         assert word in known, f"{page.name}: {text}"
@@ -119,8 +120,8 @@ def test_every_column_is_there(reference: Page, table_rows: Any, table: str) -> 
 
 def test_every_state_is_there(reference: Page, table_rows: Any) -> None:
     """The states of jobs are those of the table; the keys of a run are those of `run --json`."""
-    states = [row[0].strip("`") for row in table_rows(reference.section("### Job"))]
-    assert list(models.STATES) == states
+    listed = [row[0].strip("`") for row in table_rows(reference.section("### Job"))]
+    assert list(states.STATES) == listed
     keys = [name for row in table_rows(reference.section("## JSON")) if len(row) == 2 for name in _NAME.findall(row[0])]
     keys = [name for name in keys if not name.startswith("syncs ")]
     assert sorted(RunResult("s", "c", "success").as_json()) == sorted(keys)
@@ -239,5 +240,5 @@ def test_one_sentence_per_line(pages: dict[str, Page]) -> None:
     for page in pages.values():
         for line in page.prose.splitlines():
             if not line.startswith(("|", "#")):
-                text = re.sub(r"`[^`]*`|\*\*[^*]*\*\*", "x", line)
+                text = re.sub(r"^ *\d+\. ", "", re.sub(r"`[^`]*`|\*\*[^*]*\*\*", "x", line))
                 assert not re.search(r"[.!?] [A-Z]", text), f"{page.name}: {line}"

@@ -5,7 +5,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests import ROOT
+
 PAGE = ROOT / "docs" / "coming-from-drupal.md"
 #: The rows that the queue, pauses and notices answer for; those of clients and schedules belong to other pages.
 ROWS = {

@@ -12,12 +12,12 @@ import pytest
 
 import syncs_testing.plugin
 from syncs_testing import Reply, Subject, serving
+from tests import ROOT
 
 if TYPE_CHECKING:
     from tests.docs.conftest import Page
 
 NAME = "docs/test-a-client.md"
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

@@ -1,15 +1,10 @@
-"""What the end-to-end tests share; `remote` and `brood` become importable however pytest imports test modules."""
+"""What the end-to-end tests share."""
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "jobs"))
-sys.path.insert(0, str(Path(__file__).parent))
-
-from remote import Remote, serving
+from tests.support.fake_things_api import Remote, serving
 
 
 @pytest.fixture

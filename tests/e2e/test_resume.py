@@ -14,17 +14,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import kit
 import psutil
 import pytest
-from remote import LANE, SYNC, Fault, Remote, live, query, states
 
 from jobs import JobStore
+from tests import ROOT
+from tests.support import store_helpers
+from tests.support.fake_things_api import LANE, SYNC, Fault, Remote, live, query, states
 
-ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
 
 
-class Brood:
+class EngineProcesses:
     """Runs of the engine as processes of their own."""
 
     def __init__(self, process: "subprocess.Popen[str]", remote: Remote, database: str, folder: Path) -> None:
@@ -95,11 +96,11 @@ class Brood:
                 os.kill(pid, signal.SIGKILL)
 
 
-@pytest.fixture(scope="module")
-def breeder() -> Iterator["subprocess.Popen[str]"]:
+@pytest.fixture(scope="session")
+def forking_engine() -> Iterator["subprocess.Popen[str]"]:
     """The process that forks the runs."""
     process = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("brood.py"))], env={**os.environ, "PYTHONPATH": str(ROOT)},
+        [sys.executable, str(ROOT / "tests" / "support" / "forking_engine.py")], env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stdin
@@ -113,9 +114,11 @@ def breeder() -> Iterator["subprocess.Popen[str]"]:
 
 
 @pytest.fixture
-def brood(breeder: "subprocess.Popen[str]", remote: Remote, database_url: str, tmp_path: Path) -> Iterator[Brood]:
+def engines(
+    forking_engine: "subprocess.Popen[str]", remote: Remote, database_url: str, tmp_path: Path
+) -> Iterator[EngineProcesses]:
     """Runs of this remote's sync."""
-    found = Brood(breeder, remote, database_url, tmp_path)
+    found = EngineProcesses(forking_engine, remote, database_url, tmp_path)
     try:
         yield found
     finally:
@@ -126,11 +129,11 @@ def brood(breeder: "subprocess.Popen[str]", remote: Remote, database_url: str, t
 def audited(open_store: Callable[..., JobStore]) -> JobStore:
     """A store whose database writes down every change of a job's state."""
     store = open_store()
-    kit.start_audit(store)
+    store_helpers.start_audit(store)
     return store
 
 
-def assert_complete(store: JobStore, remote: Remote, brood: Brood) -> None:
+def assert_complete(store: JobStore, remote: Remote, engines: EngineProcesses) -> None:
     """Hold what is left against the promises of a resume, and the audit against I1 to I7."""
     unfinished = query(
         store, "SELECT key, state, attempts, rescues, message FROM job WHERE state NOT IN ('success', 'superseded')"
@@ -140,7 +143,7 @@ def assert_complete(store: JobStore, remote: Remote, brood: Brood) -> None:
     assert sorted(row["key"] for row in rows) == sorted(remote.things), "every entity is stored exactly once"
     assert live(store) == set(remote.things)
     assert query(store, "SELECT worker, state FROM listing") == [{"worker": None, "state": "complete"}]
-    kit.assert_invariants(store, killed=brood.killed)
+    store_helpers.assert_invariants(store, killed=engines.killed)
 
 
 def jobs_of_each_entity(store: JobStore) -> list[dict[str, Any]]:
@@ -157,16 +160,16 @@ def until(condition: Callable[[], bool], *, timeout: float = 10) -> None:
 
 
 @pytest.mark.rows("E-95")
-def test_killed_while_it_lists(audited: JobStore, remote: Remote, brood: Brood) -> None:
+def test_killed_while_it_lists(audited: JobStore, remote: Remote, engines: EngineProcesses) -> None:
     """The next run goes on behind the last stored page: at most the page in flight is asked for again."""
     remote.fill(100)
     remote.page_delay = 0.05
-    pid = brood.start()
+    pid = engines.start()
     until(lambda: remote.pages.total() == 5)
-    brood.kill(pid)
+    engines.kill(pid)
     asked = dict(remote.pages)
     started = time.monotonic()
-    result = brood.complete()
+    result = engines.complete()
     assert time.monotonic() - started < 5
     assert (result["state"], result["stopped"]) == ("success", "end")
     assert set(remote.pages) == set(range(0, 100, 10))
@@ -174,42 +177,42 @@ def test_killed_while_it_lists(audited: JobStore, remote: Remote, brood: Brood) 
     assert again <= {max(asked)}
     assert remote.pages.total() <= 11
     assert not jobs_of_each_entity(audited)
-    assert_complete(audited, remote, brood)
+    assert_complete(audited, remote, engines)
 
 
-def test_killed_while_it_works(audited: JobStore, remote: Remote, brood: Brood) -> None:
+def test_killed_while_it_works(audited: JobStore, remote: Remote, engines: EngineProcesses) -> None:
     """Jobs in the hands of a process that is gone go back at once and not after the lease; others are not fetched twice."""
     remote.fill(100)
     remote.page_size = 100
     remote.delay = 0.03
-    pid = brood.start(sync={"batch": 20})
+    pid = engines.start(sync={"batch": 20})
     until(lambda: remote.details.total() >= 45)
-    brood.kill(pid)
+    engines.kill(pid)
     done = live(audited)
     assert 0 < len(done) < 100
     remote.delay = 0
     remote.details.clear()
     started = time.monotonic()
-    result = brood.complete(sync={"batch": 20})
+    result = engines.complete(sync={"batch": 20})
     assert time.monotonic() - started < 6, "jobs of a dead process must not wait for its lease"
     assert result["state"] == "success"
     assert not done & set(remote.details), "what was done is not done again"
-    assert_complete(audited, remote, brood)
+    assert_complete(audited, remote, engines)
 
 
-def test_killed_between_listing_and_working(audited: JobStore, remote: Remote, brood: Brood) -> None:
+def test_killed_between_listing_and_working(audited: JobStore, remote: Remote, engines: EngineProcesses) -> None:
     """A complete listing whose jobs are left is worked off by the next run."""
     remote.fill(60)
     remote.delay = 0.2
-    pid = brood.start()
+    pid = engines.start()
     until(lambda: query(audited, "SELECT state FROM listing") == [{"state": "complete"}])
-    brood.kill(pid)
+    engines.kill(pid)
     assert sum(states(audited).values()) == 60
     remote.delay = 0
-    assert brood.complete()["state"] == "success"
+    assert engines.complete()["state"] == "success"
     # The listing was complete: the next run begins a new one, and each page is asked for once by each.
     assert set(remote.pages.values()) == {2}
-    assert_complete(audited, remote, brood)
+    assert_complete(audited, remote, engines)
 
 
 POINTS = [
@@ -227,101 +230,101 @@ POINTS = [
 
 
 @pytest.mark.parametrize("point", POINTS)
-def test_killed_at_each_step(audited: JobStore, remote: Remote, brood: Brood, point: str) -> None:
+def test_killed_at_each_step(audited: JobStore, remote: Remote, engines: EngineProcesses, point: str) -> None:
     """Killed before or after any page and any batch, the next run completes without help (T3)."""
     remote.fill(60)
-    brood.die(die=point, sync={"batch": 15})
-    result = brood.complete(sync={"batch": 15})
+    engines.die(die=point, sync={"batch": 15})
+    result = engines.complete(sync={"batch": 15})
     assert (result["state"], result["failed"]) == ("success", 0)
     # Only a listing that was complete is begun anew.
     assert remote.pages.total() <= 6 + 1 or all(n <= 2 for n in remote.pages.values())
-    assert_complete(audited, remote, brood)
+    assert_complete(audited, remote, engines)
 
 
-def test_killed_again_and_again(audited: JobStore, remote: Remote, brood: Brood) -> None:
+def test_killed_again_and_again(audited: JobStore, remote: Remote, engines: EngineProcesses) -> None:
     """Killed every 150 to 300 ms, the runs get there, and every invariant holds (T1)."""
     remote.fill(300)
     remote.page_size = 20
     remote.page_delay = 0.06
     remote.delay = 0.012
-    pid = brood.start(sync={"batch": 10})
+    pid = engines.start(sync={"batch": 10})
     for turn in range(13):
         end = time.monotonic() + 0.15 + 0.15 * (turn * 7 % 11) / 10
-        while time.monotonic() < end and brood.is_running(pid):
+        while time.monotonic() < end and engines.is_running(pid):
             time.sleep(0.005)
-        if not brood.is_running(pid) or turn == 12:
+        if not engines.is_running(pid) or turn == 12:
             break
-        brood.kill(pid)
-        pid = brood.start(sync={"batch": 10})
-    assert len(brood.killed) >= 8
-    assert brood.result(pid, timeout=30)["state"] == "success"
-    assert_complete(audited, remote, brood)
+        engines.kill(pid)
+        pid = engines.start(sync={"batch": 10})
+    assert len(engines.killed) >= 8
+    assert engines.result(pid, timeout=30)["state"] == "success"
+    assert_complete(audited, remote, engines)
     # Pages that were stored are not asked for again while their listing is going on.
     generations = query(audited, "SELECT generation FROM listing")[0]["generation"]
-    assert remote.pages.total() <= 15 * generations + len(brood.killed)
+    assert remote.pages.total() <= 15 * generations + len(engines.killed)
 
 
-def deaths_until_a_run_ends(brood: Brood, *, most: int, **order: Any) -> int:
+def deaths_until_a_run_ends(engines: EngineProcesses, *, most: int, **order: Any) -> int:
     """Run until a run comes to its end; return how many died before it."""
     for deaths in range(most + 1):
-        pid = brood.start(**order)
-        brood.wait(pid)
-        if brood.has_result(pid):
+        pid = engines.start(**order)
+        engines.wait(pid)
+        if engines.has_result(pid):
             return deaths
-        brood.killed.append(pid)
+        engines.killed.append(pid)
     raise AssertionError(f"{most + 1} runs died, and there is no end")
 
 
-def test_poison(audited: JobStore, remote: Remote, brood: Brood) -> None:
+def test_poison(audited: JobStore, remote: Remote, engines: EngineProcesses) -> None:
     """An entity that kills whoever fetches it ends as poison after five deaths, and takes no other with it."""
     remote.fill(60)
     remote.delay = 0.3
-    brood.die(die="page_done:6", sync={"batch": 20})
+    engines.die(die="page_done:6", sync={"batch": 20})
     remote.delay = 0
     # The listing breaks from now on: these runs only work what is left.
     remote.page_faults[0] = Fault(404)
-    assert 4 <= deaths_until_a_run_ends(brood, most=5, poison="k33", sync={"batch": 20}) <= 5
+    assert 4 <= deaths_until_a_run_ends(engines, most=5, poison="k33", sync={"batch": 20}) <= 5
     bad = query(audited, "SELECT key, message FROM job WHERE state = 'failure'")
     assert [row["key"] for row in bad] == ["k33"]
     assert bad[0]["message"].startswith("poison: 5 workers died")
     assert live(audited) == set(remote.things) - {"k33"}
     assert not {"processing", "queued"} & set(states(audited))
-    kit.assert_invariants(audited, killed=brood.killed)
+    store_helpers.assert_invariants(audited, killed=engines.killed)
 
 
 @pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
-def test_poison_that_is_listed_again(audited: JobStore, remote: Remote, brood: Brood) -> None:
+def test_poison_that_is_listed_again(audited: JobStore, remote: Remote, engines: EngineProcesses) -> None:
     """Also an entity that each run lists again while it is in hand ends as poison: its follow-up is as suspect as it was."""
     remote.fill(10)
-    assert deaths_until_a_run_ends(brood, most=7, poison="k3", dying=0.3) <= 6
+    assert deaths_until_a_run_ends(engines, most=7, poison="k3", dying=0.3) <= 6
 
 
-def test_poison_that_is_worked_by_a_worker(audited: JobStore, remote: Remote, brood: Brood) -> None:
+def test_poison_that_is_worked_by_a_worker(audited: JobStore, remote: Remote, engines: EngineProcesses) -> None:
     """The same for a process that only works queues."""
     remote.fill(30)
-    claim = kit.begin(audited, SYNC)
-    audited.enqueue_page(claim, LANE, [kit.Item(key, "1") for key in remote.things], cursor=None, last=True)
-    audited.release_listing(claim)
+    claim = store_helpers.begin(audited, SYNC)
+    audited.pages.enqueue(claim, LANE, [store_helpers.Item(key, "1") for key in remote.things], cursor=None, last=True)
+    audited.listings.release(claim)
     for _ in range(5):
-        brood.die(role="work", poison="k3")
-    brood.complete(role="work", poison="k3")
+        engines.die(role="work", poison="k3")
+    engines.complete(role="work", poison="k3")
     assert [row["key"] for row in query(audited, "SELECT key FROM job WHERE state = 'failure'")] == ["k3"]
     assert live(audited) == set(remote.things) - {"k3"}
 
 
-def test_silent_process_loses_its_run(audited: JobStore, remote: Remote, brood: Brood) -> None:
+def test_silent_process_loses_its_run(audited: JobStore, remote: Remote, engines: EngineProcesses) -> None:
     """A run that sleeps through its lease is taken over; when it wakes, nothing of it is written (T2)."""
     remote.fill(60)
     remote.delay = 0.05
     # Long enough that a busy machine does not end the lease of the one that is awake.
-    pid = brood.start(lease=1.5, sync={"batch": 10})
+    pid = engines.start(lease=1.5, sync={"batch": 10})
     until(lambda: remote.details.total() >= 10)
     os.kill(pid, signal.SIGSTOP)
     time.sleep(2.4)
-    other = brood.start(lease=1.5, sync={"batch": 10})
+    other = engines.start(lease=1.5, sync={"batch": 10})
     until(lambda: len(live(audited)) > 40)
     os.kill(pid, signal.SIGCONT)
-    assert brood.result(other)["state"] == "success"
-    assert brood.result(pid)["state"] == "failed"
-    assert brood.complete()["state"] == "success"
-    assert_complete(audited, remote, brood)
+    assert engines.result(other)["state"] == "success"
+    assert engines.result(pid)["state"] == "failed"
+    assert engines.complete()["state"] == "success"
+    assert_complete(audited, remote, engines)

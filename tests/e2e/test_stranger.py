@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from remote import Fault, Remote
 
 from jobs import JobStore
-
-ROOT = Path(__file__).parents[2]
+from jobs.admin.filters import Filter
+from tests import ROOT
+from tests.support.fake_things_api import Fault, Remote
 
 FILE = '''
 """Keep our pet table in step with the Petstore API."""
@@ -98,7 +98,7 @@ def test_first_and_second_run(syncs: Any, remote: Remote, tmp_path: Path) -> Non
     second = document(syncs("run", "petstore.pets", "--json"))
     assert (second["state"], second["succeeded"], second["unchanged"], second["deleted"]) == ("success", 1, 33, 1)
     store = JobStore.open(f"sqlite:///{tmp_path / 'home' / 'data' / 'syncs.db'}")
-    jobs = store.jobs(type="petstore.pets", limit=100)
+    jobs = store.views.jobs(Filter(type="petstore.pets"), limit=100)
     store.close()
     assert len(jobs) == 36
     listed = json.loads(syncs("list", "--json").stdout)
@@ -111,7 +111,7 @@ def test_partial_and_paused(syncs: Any, remote: Remote) -> None:
     remote.faults["k3"] = Fault(422)
     assert document(syncs("run", "petstore.pets", "--json"), code=1)["state"] == "partial"
     remote.faults["k3"] = Fault(429, headers={"Retry-After": "120"})
-    found = document(syncs("run", "petstore.pets", "--json"))
+    found = document(syncs("run", "petstore.pets", "--wait", "60", "--json"))
     assert found["state"] == "paused"
     assert found["paused_until"]
     assert found["pending"] == 1

@@ -14,14 +14,12 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-# `workbench` becomes importable however pytest imports test modules.
-sys.path.insert(0, str(Path(__file__).parent))
-
-ROOT = Path(__file__).parents[2]
+from tests import ROOT
 
 PETSTORE = """
 from clients import Bearer, HttpClient, Listing, PageNumber
-from flows.declaration import Client, Sync
+from flows.declarations.client import Client
+from flows.declarations.sync import Sync
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings
 

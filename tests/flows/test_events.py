@@ -1,38 +1,33 @@
 """`flows.events`: who hears what happens to jobs, when, and how little harm they can do."""
 
-from collections.abc import Iterator
+import importlib
+import sys
 from typing import Any
 
 import pytest
-from workbench import CLIENT, Bench, write
 
 from clients import GoneError, Page
 from flows import Sync, UsageError, events
 from flows.enqueue import enqueue
-from flows.entity import EntityWork
-from flows.events import KINDS, Event, on, subscribe
-from flows.gone import GoneGuard
-from flows.mask import Mask
-from flows.registry import load
+from flows.events import KINDS, PAUSED, ClientEvent, Event, on, publish, subscribe
+from flows.execution.delete_guard import DeleteGuard
+from flows.execution.entity_executor import EntityExecutor
+from flows.execution.failure_report import report_poisoned
+from flows.project.redaction import Mask
+from flows.project.registry import load
 from jobs import Failure, JobStore, Pause, Retry, Snooze, Success
+from jobs.claiming.poison import PoisonJob
 from jobs.job import Job, Lane
-from jobs.listing import ListingClaim
-from jobs.models import MaintenanceRow
-from jobs.page import Item
-from jobs.poison import Poisoned
+from jobs.listing.listing_claim import ListingClaim
+from jobs.listing.page_plan import Item
+from jobs.schema.job_tables import MaintenanceRow
+from tests.support.job_bench import CLIENT, Bench, write
 
 
 @pytest.fixture
 def bench(store: JobStore) -> Bench:
     """A bench on a fresh database."""
     return Bench(store)
-
-
-@pytest.fixture(autouse=True)
-def _forget() -> Iterator[None]:
-    """Let no subscriber of one test hear of another."""
-    yield
-    events._subscribed.clear()
 
 
 @pytest.fixture
@@ -77,7 +72,7 @@ def test_superseded_is_an_event(bench: Bench, heard: list[Event]) -> None:
     bench.queue(work, 1)
     job = bench.claim(work)
     bench.queue(work, 1)
-    bench.finish(work, work.work(job))
+    bench.finish(work, work.execute(job))
     assert kinds(heard) == ["before", "after", "superseded"]
 
 
@@ -87,7 +82,7 @@ def test_events_come_after_the_commit(bench: Bench) -> None:
     seen: dict[str, str] = {}
 
     def look(event: Event) -> None:
-        seen[event.kind] = bench.store.job(event.job_id).job.state
+        seen[event.kind] = bench.store.views.job(event.job_id).job.state
 
     subscribe(look, "after", "success")
     bench.run(lambda job, connection: None)
@@ -103,9 +98,9 @@ def test_a_subscriber_changes_the_outcome(bench: Bench, heard: list[Event]) -> N
         return Success("never mind") if isinstance(event.outcome, Failure) else Failure("on second thoughts", retry=False)
 
     settled = bench.run(lambda job, connection: Failure("no", retry=False))
-    assert (settled.state, bench.store.job(settled.job.id).job.message) == ("success", "never mind")
+    assert (settled.state, bench.store.views.job(settled.job.id).job.message) == ("success", "never mind")
     settled = bench.run(lambda job, connection: write(job, "a"))
-    assert (settled.state, bench.store.job(settled.job.id).job.message) == ("failure", "on second thoughts")
+    assert (settled.state, bench.store.views.job(settled.job.id).job.message) == ("failure", "on second thoughts")
     assert bench.tables() == []
     assert kinds(heard) == ["before", "after", "success", "before", "after", "failure"]
 
@@ -116,7 +111,7 @@ def test_what_the_database_refuses_is_the_outcome(bench: Bench) -> None:
     bench.run(lambda job, connection: write(job, "a"))
     found: list[Event] = []
     subscribe(found.append)
-    moment = bench.store.now()
+    moment = bench.store.views.now()
     bench.run(lambda job, connection: job.session.add(MaintenanceRow(name="a", next_at=moment)))
     assert [(event.kind, type(event.outcome).__name__) for event in found[1:]] == [("after", "Failure"), ("failure", "Failure")]
     assert "IntegrityError" in found[-1].message
@@ -126,7 +121,7 @@ def test_what_a_subscriber_says_is_masked(bench: Bench) -> None:
     """Its text goes where every outcome's goes."""
     subscribe(lambda event: Failure("t0p-secret", retry=False), "after")
     settled = bench.run(lambda job, connection: None)
-    assert bench.store.job(settled.job.id).job.message == "***"
+    assert bench.store.views.job(settled.job.id).job.message == "***"
 
 
 @pytest.mark.rows("AQ-55")
@@ -199,7 +194,8 @@ def test_a_timeout_has_its_events(bench: Bench, heard: list[Event]) -> None:
 def test_poison_is_a_failure(bench: Bench, heard: list[Event]) -> None:
     """Whoever rescues a job for the last time tells."""
     work = bench.work_of(lambda job, connection: None)
-    work.poisoned(Poisoned(7, "shop", "shop", "shop.order", "", None, None, {}, None, 0, "poison: 5 workers died"))
+    poisoned = PoisonJob(7, "shop", "shop", "shop.order", "", None, None, {}, None, 0, "poison: 5 workers died")
+    report_poisoned(poisoned, work.job_type)
     (event,) = heard
     assert (event.kind, event.job_id, event.message) == ("failure", 7, "poison: 5 workers died")
 
@@ -210,7 +206,7 @@ def test_a_lost_finish_is_no_event(bench: Bench, heard: list[Event]) -> None:
     bench.queue(work)
     job = bench.claim(work)
     bench.store.release([job], reason="taken")
-    bench.finish(work, work.work(job))
+    bench.finish(work, work.execute(job))
     assert kinds(heard) == ["before", "after"]
 
 
@@ -221,14 +217,14 @@ def worked(bench: Bench, fetch: Any, key: str = "1") -> str:
     """Queue, work and finish one entity; return its state."""
     sync = Sync("shop.pets", CLIENT, listing=lambda conn, since: iter([Page([])]), fetch=fetch)
     lane = Lane("shop", "shop", sync.id)
-    claim = bench.store.begin_listing(sync.id, "shop", worker="elsewhere:1:1:1", lease=60, full=True)
+    claim = bench.store.listings.claim(sync.id, "shop", worker="elsewhere:1:1:1", lease=60, full=True)
     assert isinstance(claim, ListingClaim)
-    bench.store.enqueue_page(claim, lane, [Item(key)], cursor=None, full=True)
-    bench.store.release_listing(claim)
+    bench.store.pages.enqueue(claim, lane, [Item(key)], cursor=None, full=True)
+    bench.store.listings.release(claim)
     (job,) = bench.store.claim([lane], 1, worker="elsewhere:1:1:1", lease=60)
-    work = EntityWork(sync, lambda: None, Mask(), GoneGuard(sync, bench.store))
-    settled = bench.store.finish([work.work(job)])[0]
-    work.settled(settled)
+    work = EntityExecutor(sync, bench.connections, Mask(), DeleteGuard(sync, bench.store))
+    settled = bench.store.finish([work.execute(job)])[0]
+    work.on_settled([settled])
     return settled.state
 
 
@@ -356,3 +352,18 @@ def test_a_subscriber_that_raises_tells_no_secret(bench: Bench, caplog: pytest.L
     assert "test_events.py" in caplog.text
     assert "in tell" in caplog.text
     assert "t0p-secret" not in caplog.text
+
+
+def test_the_old_module_still_subscribes() -> None:
+    """`flows.told.subscribe` warns at its import, and subscribes to events of clients."""
+    sys.modules.pop("flows.told", None)
+    with pytest.warns(DeprecationWarning, match=r"use flows\.events\.subscribe"):
+        told = importlib.import_module("flows.told")
+    found: list[ClientEvent] = []
+    end = told.subscribe(found.append)
+    event = ClientEvent(PAUSED, CLIENT)
+    publish(event)
+    end()
+    publish(event)
+    assert found == [event]
+    assert "failure" not in events._subscribed

@@ -18,15 +18,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ward import System, connected, orders, pauses, query, registry, states
 
 from clients import AuthRefusedError, RateLimitedError, ServerError, TransientError
-from flows import Client, JobType, PausePolicy, Window, shift
-from flows.desk import Desk
+from flows import Client, JobType, PausePolicy, Window
 from flows.enqueue import enqueue_many, using
-from flows.notice import FLAPS, MOST_LETTERS
-from flows.work import work
-from jobs import Database, JobStore, Retry, schema
+from flows.notices.collector import Collector
+from flows.notices.decision import MAX_FLAPS, MAX_MESSAGES
+from flows.worker import worker_loop as shift
+from flows.worker.queue_processing import work
+from jobs import Database, JobStore, Retry
+from jobs.schema import upgrade as schema
+from tests.support.fake_remote import System, connected, orders, pauses, query, registry, states
+
+pytestmark = pytest.mark.slow
 
 POLL = 300.0
 START = datetime(2026, 3, 28, 12, tzinfo=UTC)
@@ -61,33 +65,33 @@ class Day:
 
 
 class Sleeper:
-    """How one worker waits: until it is poked, or until the clock says so. In the place of `Wakes`."""
+    """How one worker waits: until it is woken, or until the clock says so. In the place of `ChangeListener`."""
 
     def __init__(self, day: Day) -> None:
         self.day = day
         self.until: datetime | None = None
-        self._poked = False
+        self._woken = False
         day.sleepers.append(self)
 
-    def poke(self) -> None:
+    def wake(self) -> None:
         """Wake it."""
         with self.day.news:
-            self._poked = True
+            self._woken = True
             self.day.news.notify_all()
 
     def wait(self, seconds: float, stop: threading.Event) -> bool:
         """Wait."""
         with self.day.news:
             self.until = self.day.now + timedelta(seconds=max(seconds, 0.001))
-            while not (self._poked or stop.is_set() or self.day.now >= self.until):
+            while not (self._woken or stop.is_set() or self.day.now >= self.until):
                 self.day.news.wait(1)
-            hint, self._poked, self.until = self._poked, False, None
+            hint, self._woken, self.until = self._woken, False, None
             return hint
 
     @property
     def sleeps(self) -> bool:
         """Whether it waits for nothing but the time."""
-        return self.until is not None and not self._poked
+        return self.until is not None and not self._woken
 
 
 @dataclass(frozen=True)
@@ -207,7 +211,7 @@ def at_work(stores: list[JobStore], kind: JobType, day: Day) -> Iterator[list[Ba
     finally:
         stop.set()
         for sleeper in day.sleepers:
-            sleeper.poke()
+            sleeper.wake()
         for thread in threads:
             thread.join()
         for store in stores:
@@ -233,7 +237,7 @@ def live_through(
                 enqueue_many(kind, [{"n": number} for number in range(queued, queued + n)])
             queued += n
             for sleeper in day.sleepers:
-                sleeper.poke()
+                sleeper.wake()
     reading.close()
 
 
@@ -242,9 +246,9 @@ def check(store: JobStore, api: Api, wanted: int) -> None:
     # Nothing lost, nothing done twice.
     assert sorted(number for _, number, well in api.log if well) == list(range(wanted))
     assert states(store) == {"success": wanted}
-    history = list(reversed(store.pause_history(limit=1000)))
+    history = list(reversed(store.pause_history.latest(limit=1000)))
     assert {one.cause for one in history} >= {"level", "window"}
-    assert store.standing("shop").pausing is None
+    assert store.pauses.state("shop").pausing is None
     asked = sorted(api.log)
     moments = [at for at, _, _ in asked]
     probes_that_failed = 0
@@ -279,8 +283,8 @@ def check(store: JobStore, api: Api, wanted: int) -> None:
 
 def check_notices(store: JobStore, kind: JobType) -> int:
     """Hold what was told against the pauses of the day; return how many letters that took."""
-    Desk(store, registry(kind), {"shop": kind.client}).look(gather=0.0)
-    history = list(reversed(store.pause_history(limit=1000)))
+    Collector(store, registry(kind), {"shop": kind.client}).collect(gather=0.0)
+    history = list(reversed(store.pause_history.latest(limit=1000)))
     # A pause in place of the one before, because its probe failed, is the same trouble.
     troubles: list[list[Any]] = []
     for one in history:
@@ -302,10 +306,10 @@ def check_notices(store: JobStore, kind: JobType) -> int:
     # What is not told by a pair of its own has come behind a fifth one within an hour.
     untold = len(loud) - len(notices)
     begins = [next(one for one in chain if is_loud(one)).started_at for chain in loud]
-    often = sum(1 for at in begins if sum(at - timedelta(hours=1) < other < at for other in begins) >= FLAPS)
+    often = sum(1 for at in begins if sum(at - timedelta(hours=1) < other < at for other in begins) >= MAX_FLAPS)
     assert 0 <= untold <= often, (untold, often)
     # Causes that differ within one trouble are a letter each, four at most: so no trouble is a storm.
-    assert all(told[notice["id"], "more"] < MOST_LETTERS for notice in notices)
+    assert all(told[notice["id"], "more"] < MAX_MESSAGES for notice in notices)
     return len(letters)
 
 

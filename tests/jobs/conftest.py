@@ -1,17 +1,13 @@
-"""Makes `kit`, the vocabulary of these tests, importable however pytest imports test modules."""
+"""Ends the process that forks workers, when the tests are over."""
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
 
 @pytest.fixture(scope="session", autouse=True)
-def _close_the_nursery() -> Iterator[None]:
+def _close_the_forking_process() -> Iterator[None]:
     yield
-    from kit import nursery_process
+    from tests.support.store_helpers import forking_process
 
-    nursery_process.close()
+    forking_process.close()

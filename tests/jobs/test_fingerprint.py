@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kit import run_python
 
 from jobs import PayloadError
-from jobs.fingerprint import canonical, content_hash, encode, entity_fingerprint, fingerprint
+from jobs.db.json_codec import encode
+from jobs.fingerprint import canonical, content_hash, entity_fingerprint, fingerprint
+from tests.support.store_helpers import run_python
 
 TEXT = st.text(st.characters(codec="utf-8"))
 JSON = st.recursive(

@@ -11,8 +11,9 @@ import pytest
 from sqlalchemy import text
 
 from clients import Cursor, GoneError, HttpClient, LinkHeader, Listing, NextLink, RejectedError
-from clients.exchange import recording
-from flows import Client, Since, Sync, engine
+from clients.exchange_recorder import recording
+from flows import Client, Since, Sync
+from flows.sync import run as engine
 from jobs import JobStore
 
 if TYPE_CHECKING:

@@ -28,8 +28,11 @@ from clients import (
     PageRequest,
     RejectedError,
 )
-from flows import Client, Sync, engine
+from flows import Client, Sync
+from flows.sync import run as engine
 from jobs import JobStore
+
+pytestmark = pytest.mark.slow
 
 if TYPE_CHECKING:
     from tests.real.conftest import Cloud

@@ -1,19 +1,13 @@
 """What the tests of the ancestors' features share: a project folder of its own, and the command line on either database."""
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
 
-# `seedbed` becomes importable however pytest imports test modules.
-sys.path.insert(0, str(Path(__file__).parent))
-
-from seedbed import Project
-
 from jobs import JobStore
-
-ROOT = Path(__file__).parents[2]
+from tests import ROOT
+from tests.support.seed_helpers import Project
 
 
 @pytest.fixture

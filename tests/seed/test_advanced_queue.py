@@ -6,13 +6,29 @@ from collections import Counter
 from dataclasses import asdict
 
 import pytest
-from seedbed import Log, Project, add, change, declare, drain, eventually, kind, lane, move, query, states, take
 from sqlalchemy.exc import IntegrityError
 
-from flows.registry import load
-from flows.work import work
+from flows.project.registry import load
+from flows.worker.queue_processing import work
 from jobs import FilterError, JobStore, KeepPolicy, Queue, Rate
-from jobs.models import STATES
+from jobs.admin.filters import Filter
+from jobs.schema.states import STATES
+from tests.support.fake_remote import run_out
+from tests.support.seed_helpers import (
+    Log,
+    Project,
+    add,
+    change,
+    declare,
+    drain,
+    eventually,
+    kind,
+    lane,
+    move,
+    query,
+    states,
+    take,
+)
 
 ORDERS = """
 from flows import Client, JobType
@@ -45,21 +61,21 @@ def test_states_are_these_and_no_others(store: JobStore) -> None:
     assert STATES == ("queued", "processing", "success", "failure", "superseded", "cancelled")
     for state in STATES:
         change(store, "UPDATE job SET state = :state WHERE id = :id", state=state, id=job_id)
-        assert [one.state for one in store.jobs(state=state)] == [state]
+        assert [one.state for one in store.views.jobs(Filter(state=state))] == [state]
     with pytest.raises(IntegrityError):
         change(store, "UPDATE job SET state = 'foo' WHERE id = :id", id=job_id)
     with pytest.raises(FilterError):
-        store.jobs(state="foo")
+        store.views.jobs(Filter(state="foo"))
 
 
 @pytest.mark.rows("AQ-02")
 def test_a_new_job_has_all_its_fields(store: JobStore) -> None:
     """Id, queue, type, payload, state, message, retries, time and fingerprint are there with their first values; times in UTC."""
-    before = store.now()
+    before = store.views.now()
     (job_id,) = add(store, kind(duplicates="reject", priority=2, serial=lambda order: order["of"]), {"of": "Ann", "n": 1})
-    detail = asdict(store.job(job_id))
+    detail = asdict(store.views.job(job_id))
     view = detail.pop("job")
-    assert before <= view.pop("created_at") == view.pop("available_at") <= store.now()
+    assert before <= view.pop("created_at") == view.pop("available_at") <= store.views.now()
     assert view == {
         "id": job_id, "queue": "shop", "client": "shop", "type": "shop.order", "key": None, "state": "queued", "attempts": 0,
         "retries": 0, "message": "", "finished_at": None,
@@ -85,7 +101,7 @@ def test_a_queue_holds_jobs_of_any_type(store: JobStore) -> None:
     assert [n for what, n in log.payloads if what == "mail"] == [0, 1, 2, 3]
     assert [n for what, n in log.payloads if what == "note"] == [0, 1, 2, 3]
     assert {what for what, _ in log.payloads[:2]} == {"mail", "note"}
-    assert [view.queue for view in store.queues()] == ["all"]
+    assert [view.queue for view in store.views.queues()] == ["all"]
 
 
 @pytest.mark.rows("AQ-23")
@@ -100,7 +116,7 @@ def test_a_queue_goes_from_its_file_to_the_table_and_back(here: Project) -> None
     found = dict(load().queues)
     assert found["plain"] == Queue("plain", lease=60, concurrency=8, time_limit=90, keep=KeepPolicy(7, 30, None), rate=None)
     for queue in found.values():
-        here.store.serve(queue, declared=True)
+        here.store.queues.register(queue, declared=True)
     back = {
         row["id"]: Queue(
             row["id"], row["lease"], row["concurrency"], row["time_limit"],
@@ -120,12 +136,12 @@ def test_a_queue_rests_while_its_client_is_paused(here: Project) -> None:
     here.write(ORDERS)
     here.syncs("enqueue", "shop.order", "1")
     here.syncs("enqueue", "shop.order", "2")
-    assert here.syncs("pause", "shop", "--for", "2s", "--reason", "they move")[0] == 0
+    assert here.syncs("pause", "shop", "--for", "2h", "--reason", "they move")[0] == 0
     assert here.document("work", "--until-empty")["processed"] == 0
     (queue,) = here.document("queues")
     assert (queue["queued"], queue["paused"]) == (2, True)
     assert queue["paused_until"] is not None
-    eventually(lambda: not here.store.pauses(), seconds=10)
+    run_out(here.store)
     assert here.document("work", "--until-empty")["succeeded"] == 2
     assert here.document("queues")[0]["paused_until"] is None
 
@@ -133,7 +149,7 @@ def test_a_queue_rests_while_its_client_is_paused(here: Project) -> None:
 @pytest.mark.rows("AQ-35")
 def test_an_empty_queue_is_counted_with_zeros(here: Project) -> None:
     """A queue without a job is in the list, with nought in every state."""
-    here.store.serve(Queue("empty"), declared=True)
+    here.store.queues.register(Queue("empty"), declared=True)
     (queue,) = here.document("queues")
     assert {name: queue[name] for name in ("queue", "queued", "delayed", "processing", "success", "failure")} == {
         "queue": "empty", "queued": 0, "delayed": 0, "processing": 0, "success": 0, "failure": 0,
@@ -146,9 +162,9 @@ def test_a_lease_is_as_long_as_its_queue_says(store: JobStore) -> None:
     leases: list[float] = []
 
     def process(job: object, _: object) -> None:
-        detail = store.job(job.id)  # type: ignore[attr-defined]
+        detail = store.views.job(job.id)  # type: ignore[attr-defined]
         assert detail.lease_until is not None
-        leases.append((detail.lease_until - store.now()).total_seconds())
+        leases.append((detail.lease_until - store.views.now()).total_seconds())
         assert take(store, orders) == []
 
     orders = kind(process)
@@ -158,10 +174,10 @@ def test_a_lease_is_as_long_as_its_queue_says(store: JobStore) -> None:
     (job_id,) = add(store, orders, 2)
     take(store, orders, lease=300)
     move(store, job_id, "lease_until", 20)
-    assert store.rescue(["shop"]) == 0
+    assert store.rescues.run(["shop"]) == 0
     assert take(store, orders) == []
     move(store, job_id, "lease_until", -1)
-    assert store.rescue(["shop"]) == 1
+    assert store.rescues.run(["shop"]) == 1
     assert [one.id for one in take(store, orders)] == [job_id]
 
 
@@ -172,7 +188,7 @@ def test_a_scheduled_worker_comes_to_all_queues(store: JobStore) -> None:
     types = [kind(log, f"shop.{name}", queue=name) for name in ("a", "b", "c")]
     for one in types:
         add(store, one, *[one.id] * 40)
-    registry = declare(*types, Queue("a", time_limit=0.8), Queue("b", time_limit=0.8))
+    registry = declare(*types, Queue("a", time_limit=1.2), Queue("b", time_limit=1.2))
     work(store, registry, until_empty=True, concurrency=1, by_queue=True)
     done = Counter(log.payloads)
     assert 1 <= done["shop.a"] < 40
@@ -194,7 +210,7 @@ def test_sigterm_finishes_the_job_in_hand(here: Project) -> None:
     out, err = process.communicate(timeout=30)
     assert (process.returncode, states(here.store)) == (0, {"success": 1, "queued": 4}), err
     assert '"processed": 1' in out
-    assert here.store.lane(lane(kind())).processing == 0
+    assert here.store.views.lane(lane(kind())).processing == 0
 
 
 @pytest.mark.rows("AQ-56", "DR-03")
@@ -204,7 +220,7 @@ def test_a_queue_is_processed_by_hand(here: Project) -> None:
     here.syncs("enqueue", "shop.order", "[1, 2, 3]", "--many")
     code, out, _ = here.syncs("work", "shop", "--until-empty", "--time-limit", "90")
     assert code == 0
-    assert re.fullmatch(r"Processed 3 jobs from the shop queue in \d+\.\d\d seconds\.\n", out)
+    assert re.fullmatch(r"Processed 3 jobs from the shop queue in \d+\.\d\d seconds: 3 succeeded, 0 failed\.\n", out)
     assert here.syncs("work", "nope") == (2, "", "syncs: no queue is called 'nope'; declared are: shop\n")
 
 

@@ -6,16 +6,17 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from seedbed import SHOP, Log, Project, add, declare, drain, eventually, kind, query, states
 from sqlalchemy import text
 
 from clients import Entity, Page
-from flows import Sync, engine
-from flows.cli.run import summary
+from flows import Sync
+from flows.cli.sync_commands.run import summary
 from flows.events import Event, subscribe
-from flows.orchestration.progress import percentage
-from flows.tracker import Progress
+from flows.orchestration.tracking.progress_artifact import percentage
+from flows.progress import Progress
+from flows.sync import run as engine
 from jobs import Failure, JobStore, Snooze, Success
+from tests.support.seed_helpers import SHOP, Log, Project, add, declare, drain, eventually, kind, query, states
 
 OPERATIONS = ("first", "second", "third")
 
@@ -97,9 +98,9 @@ def test_an_operation_is_called_until_it_is_done(store: JobStore, items: int, si
     # Each event comes after its commit, when the next pass may have begun already.
     assert sorted(one.message for one in heard) == sorted(f"{min(n * size, items)} of {items}" for n in range(1, passes + 1))
     assert [one.message for one in heard if one.kind == "success"] == [f"{items} of {items}"]
-    (found,) = store.jobs()
+    (found,) = store.views.jobs()
     assert found.attempts == 1
-    assert [one.outcome for one in store.job(found.id).attempts] == ["snooze"] * (passes - 1) + ["success"]
+    assert [one.outcome for one in store.views.job(found.id).attempts] == ["snooze"] * (passes - 1) + ["success"]
 
 
 @pytest.mark.rows("BA-08")
@@ -125,7 +126,7 @@ def test_who_waits_for_the_end_hears_of_success_and_failure(store: JobStore) -> 
     told = sorted((one.job_id, one.kind, one.message) for one in heard)
     assert told == [(good, "success", "12 imported, 3 skipped"), (bad, "failure", "disk full")]
     assert [(one.id, one.payload, one.message, one.attempt) for one in failed] == [(bad, "bad", "disk full", 1)]
-    (attempt,) = store.job(good).attempts
+    (attempt,) = store.views.job(good).attempts
     assert attempt.started_at is not None
     assert attempt.started_at <= attempt.ended_at
 
@@ -147,7 +148,7 @@ def test_what_remains_after_a_failure(store: JobStore) -> None:
     drain(store, batch)
     (one,) = failed
     remaining = batch.phases[batch.phases.index(one.phase) :]
-    assert (store.job(job_id).job.state, one.message) == ("failure", "ZeroDivisionError: True")
+    assert (store.views.job(job_id).job.state, one.message) == ("failure", "ZeroDivisionError: True")
     assert (calls, remaining) == (["first", "second"], ("second", "third"))
     assert store.commands.retry([job_id]).done == 1
     drain(store, batch)
@@ -159,8 +160,8 @@ def test_what_remains_after_a_failure(store: JobStore) -> None:
 def test_a_batch_is_started_by_a_program_and_by_hand(here: Project) -> None:
     """From a program a worker takes it up by itself; on the command line it is queued and worked; each way it runs once."""
     from flows import enqueue
-    from flows.registry import load
-    from flows.work import work
+    from flows.project.registry import load
+    from flows.worker.queue_processing import work
 
     here.write(BATCH)
     stop = threading.Event()

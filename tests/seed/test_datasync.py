@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from seedbed import AT_ONCE, Log, Project, add, drain, kind, lane, states, take, together, wait
 
 from jobs import JobStore, Retry, Snooze, Success
-from jobs.job import Done, Verdict
+from jobs.job import JobResult, Verdict
+from tests.support.seed_helpers import AT_ONCE, Log, Project, add, drain, kind, lane, states, take, together, wait
 
 TYPE = """
 from contextlib import nullcontext
@@ -35,7 +35,7 @@ def test_jobs_come_back_at_their_intervals(store: JobStore) -> None:
     assert 55 < wait(store, minute) <= 60
     assert 3595 < wait(store, hour) <= 3600
     assert log.payloads == [{"every": 60}, {"every": 3600}, *[{"every": 0}] * 5]
-    assert store.job(none).job.state == "success"
+    assert store.views.job(none).job.state == "success"
 
 
 @pytest.mark.rows("DS-03", "DS-17", "E-64", "E-68")
@@ -65,15 +65,15 @@ def test_defaults_are_overridden_without_a_subclass(store: JobStore) -> None:
     base = kind(fails)
     (plain,) = add(store, base, "error")
     drain(store, base)
-    assert (calls, store.job(plain).job.state) == (["error"], "failure")
-    patient = replace(base, retry=replace(AT_ONCE, on=(KeyError,)))
-    add(store, patient, "error")
-    drain(store, patient)
+    assert (calls, store.views.job(plain).job.state) == (["error"], "failure")
+    retry_database = replace(base, retry=replace(AT_ONCE, on=(KeyError,)))
+    add(store, retry_database, "error")
+    drain(store, retry_database)
     assert calls == ["error"] * 4
     quick = replace(base, timeout=0.2, retry=Retry(1, delay=600, jitter=False))
     (hung,) = add(store, quick, "hang")
     drain(store, quick)
-    assert store.job(hung).job.message == "timed out after 0.2 s"
+    assert store.views.job(hung).job.message == "timed out after 0.2 s"
     assert 500 < wait(store, hung) <= 600
 
     calls.clear()
@@ -115,7 +115,7 @@ def test_a_singleton_is_worked_on_one_machine_at_a_time(store: JobStore, open_st
     second = open_store()
     (held,) = take(store, only, 10)
     assert take(second, only, 10, worker="other:1:1:1") == []
-    store.finish([Done(held, Verdict(Success()), Retry())])
+    store.finish([JobResult(held, Verdict(Success()), Retry())])
     results = together(*[lambda own=own: drain(own, only, concurrency=4) for own in (store, second)])  # type: ignore[misc]
     # Who finds the place taken does not wait for it: it is the other's job.
     assert sum(result.processed for result in results) == 11
@@ -132,7 +132,7 @@ def test_a_long_queue_is_worked_to_its_end_and_claims_stay_quick(store: JobStore
             began = time.perf_counter()
             jobs = store.claim([lane(trivial)], 20, worker="elsewhere:1:1:1", lease=60)
             times.append(time.perf_counter() - began)
-            store.finish([Done(job, Verdict(Success()), Retry()) for job in jobs])
+            store.finish([JobResult(job, Verdict(Success()), Retry()) for job in jobs])
         return sorted(times)[7]
 
     trivial = kind(Log())
@@ -143,7 +143,7 @@ def test_a_long_queue_is_worked_to_its_end_and_claims_stay_quick(store: JobStore
         add(store, trivial, *range(6000))
     assert claims() < 6 * few
     drain(store, trivial, concurrency=8)
-    assert [(view.queued, view.success) for view in store.queues()] == [(0, many + 400)]
+    assert [(view.queued, view.success) for view in store.views.queues()] == [(0, many + 400)]
     chaos.tell("a long queue", jobs=many + 400, trouble=0)
 
 

@@ -1,11 +1,13 @@
 """Drush's queue commands, row by row, on the command line `syncs`."""
 
+import json
 import re
 import subprocess
 import sys
 
 import pytest
-from seedbed import Project, states
+
+from tests.support.seed_helpers import Project, states
 
 ORDERS = """
 import time
@@ -33,11 +35,12 @@ def test_a_run_has_limits_of_time_and_number(here: Project) -> None:
     found = here.document("work", "shop", "--max-jobs", "3")
     assert (found["processed"], found["succeeded"], found["failed"]) == (3, 2, 1)
     assert here.document("work", "shop", "--time-limit", "0", "--until-empty")["processed"] == 1
-    here.syncs("enqueue", "shop.order", '[{"takes": 0.7}, {"takes": 0.7}, {"takes": 0.7}]', "--many")
-    assert here.document("work", "shop", "--time-limit", "0.9")["processed"] == 2
-    assert states(here.store) == {"success": 5, "failure": 1, "queued": 1}
-    out = here.syncs("work", "shop", "--until-empty")[1]
-    assert re.fullmatch(r"Processed 1 jobs from the shop queue in \d\.\d\d seconds\.\n", out)
+    here.syncs("enqueue", "shop.order", json.dumps([{"takes": 0.1}] * 30), "--many")
+    done = here.document("work", "shop", "--time-limit", "0.9")["processed"]
+    assert 1 <= done < 30
+    assert states(here.store) == {"success": 3 + done, "failure": 1, "queued": 30 - done}
+    out = here.syncs("work", "shop", "--max-jobs", "1")[1]
+    assert re.fullmatch(r"Processed 1 jobs from the shop queue in \d\.\d\d seconds: 1 succeeded, 0 failed\.\n", out)
 
 
 @pytest.mark.rows("DR-03")
@@ -67,6 +70,7 @@ def test_a_queue_that_suspends_itself_is_no_error(here: Project) -> None:
     here.write(ORDERS.replace('return Failure("no", retry=False)', "return __import__('jobs').Pause(600, 'closed')"))
     here.syncs("enqueue", "shop.order", '[{"bad": true}, {}]', "--many")
     code, _, err = here.syncs("work", "--until-empty")
-    assert (code, err) == (0, "")
+    # After five seconds, on a busy machine, it says how far it is.
+    assert (code, [line for line in err.splitlines() if not line.startswith("work: ")]) == (0, [])
     queue = next(one for one in here.document("queues") if one["queue"] == "shop")
     assert (queue["queued"], queue["failure"], queue["paused"]) == (2, 0, True)

@@ -5,18 +5,32 @@ import json
 import threading
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from pydantic import BaseModel
-from seedbed import AT_ONCE, Log, Project, add, change, drain, kind, lane, move, query, states, take, together, wait
 
-from flows.registry import load
+from flows.project.registry import load
 from jobs import Failure, JobNotFound, JobStore, Queue, Snooze
-
-ROOT = Path(__file__).parents[2]
+from jobs.admin.filters import Filter
+from tests import ROOT
+from tests.support.seed_helpers import (
+    AT_ONCE,
+    Log,
+    Project,
+    add,
+    change,
+    drain,
+    kind,
+    lane,
+    move,
+    query,
+    states,
+    take,
+    together,
+    wait,
+)
 
 FAILING = """
 from contextlib import nullcontext
@@ -44,9 +58,9 @@ def test_a_job_may_take_longer_than_its_lease(store: JobStore, open_store: Any) 
 
     def vulture() -> int:
         found = 0
-        other = open_store(look_every=0.05)
+        other = open_store(check_every=0.05)
         while not over.wait(0.05):
-            found += other.rescue(["shop"]) + len(take(other, orders))
+            found += other.rescues.run(["shop"]) + len(take(other, orders))
         return found
 
     def worker() -> None:
@@ -62,7 +76,7 @@ def test_a_job_may_take_longer_than_its_lease(store: JobStore, open_store: Any) 
         assert not over.wait(0.01)
     assert vulture() == 0
     claimed.join(20)
-    found = store.job(job_id)
+    found = store.views.job(job_id)
     assert (found.job.state, found.claim_no, found.rescues, log.payloads) == ("success", 1, 0, [1])
 
 
@@ -74,8 +88,8 @@ def test_rescue_of_one_queue_leaves_the_others(store: JobStore) -> None:
         (job_id,) = add(store, one, 1)
         take(store, one)
         move(store, job_id, "lease_until", -1)
-    assert store.rescue(["a"]) == 1
-    assert {one.queue: one.state for one in store.jobs()} == {"a": "queued", "b": "processing"}
+    assert store.rescues.run(["a"]) == 1
+    assert {one.queue: one.state for one in store.views.jobs()} == {"a": "queued", "b": "processing"}
 
 
 @pytest.mark.rows("E-19")
@@ -121,7 +135,7 @@ def test_order_is_finer_than_seconds(store: JobStore) -> None:
     """Of jobs that are due within one millisecond the one that is due first goes first; of equals the one that came first."""
     log = Log()
     orders = kind(log)
-    moment = (store.now() - timedelta(hours=1)).replace(microsecond=500)
+    moment = (store.views.now() - timedelta(hours=1)).replace(microsecond=500)
     for name, microseconds in (("third", 3), ("first", 1), ("second", 2), ("second too", 2), ("fourth", 4)):
         add(store, orders, name, available_at=moment + timedelta(microseconds=microseconds))
     drain(store, orders)
@@ -148,11 +162,11 @@ def test_a_delayed_job_returns_by_itself(store: JobStore) -> None:
     orders = kind()
     add(store, orders, 1, delay=0.4)
     assert take(store, orders) == []
-    began = store.now()
+    began = store.views.now()
     while not (found := take(store, orders)):
-        assert store.now() - began < timedelta(seconds=10)
+        assert store.views.now() - began < timedelta(seconds=10)
     assert found[0].payload == 1
-    assert (store.now() - store.job(found[0].id).job.available_at).total_seconds() >= 0
+    assert (store.views.now() - store.views.job(found[0].id).job.available_at).total_seconds() >= 0
 
 
 @pytest.mark.rows("E-65")
@@ -161,9 +175,9 @@ def test_starts_at_the_same_time_have_ids_of_their_own(store: JobStore, open_sto
     orders = kind()
     calls = [lambda own=own: [add(own, orders, n)[0] for n in range(10)] for own in (store, *(open_store() for _ in range(7)))]
     ids = [one for found in together(*calls) for one in found]
-    assert len(set(ids)) == 80 == len(store.jobs(limit=1000))
+    assert len(set(ids)) == 80 == len(store.views.jobs(limit=1000))
     with pytest.raises(JobNotFound, match="4711"):
-        store.job(4711)
+        store.views.job(4711)
 
 
 @pytest.mark.rows("E-65")
@@ -172,7 +186,7 @@ def test_a_job_is_done_after_its_last_phase_and_not_before(store: JobStore) -> N
     seen: list[tuple[str, str]] = []
 
     def process(job: Any, _: Any) -> None:
-        seen.append((job.phase, store.job(job.id).job.state))
+        seen.append((job.phase, store.views.job(job.id).job.state))
 
     phases = ("one", "two", "three")
     orders = kind(dict.fromkeys(phases, process), phases=phases)
@@ -205,14 +219,14 @@ def test_a_position_is_kept_and_not_a_list(store: JobStore) -> None:
     orders = kind(process)
     (job_id,) = add(store, orders, 1)
     drain(store, orders)
-    found = store.job(job_id)
+    found = store.views.job(job_id)
     assert found.job.state == "failure"
     assert "at most 1,048,576 are kept, so note a position" in found.job.message
     assert found.checkpoint_bytes == len('{"last":17}')
 
 
 @dataclass
-class Order:
+class TaskSpec:
     """The payload as an earlier version of a program had it."""
 
     number: int
@@ -229,11 +243,11 @@ class Purchase(BaseModel):
 def test_a_payload_outlives_the_class_that_made_it(store: JobStore) -> None:
     """What is stored is plain JSON: after the class was renamed and has grown, the job is worked with the new one."""
     models: list[Any] = []
-    (job_id,) = add(store, kind(), Order(17))
+    (job_id,) = add(store, kind(), TaskSpec(17))
     (row,) = query(store, "SELECT payload FROM job")
     assert row["payload"] in ('{"number":17}', '{"number": 17}', {"number": 17})
     drain(store, kind(lambda job, _: models.append(job.model), schema=Purchase))
-    assert store.job(job_id).job.state == "success"
+    assert store.views.job(job_id).job.state == "success"
     assert models == [Purchase(number=17, currency="EUR")]
 
 
@@ -271,7 +285,7 @@ def test_a_job_that_gets_nowhere_is_counted_and_can_be_ended(store: JobStore) ->
     add(store, orders, *range(20))
     drain(store, orders, max_jobs=40)
     assert states(store) == {"success": 20, "queued": 1}
-    assert store.job(stuck).snoozes == 20
+    assert store.views.job(stuck).snoozes == 20
     assert store.commands.cancel([stuck]).done == 1
     assert drain(store, orders).processed == 0
 
@@ -293,7 +307,12 @@ def test_counts_and_lists_are_by_state_on_either_database(store: JobStore) -> No
     add(store, orders, "later", delay=60)
     take(store, orders)
     change(store, "UPDATE job SET state = 'failure', finished_at = created_at WHERE payload IS NOT NULL AND id = 2")
-    (queue,) = store.queues()
+    (queue,) = store.views.queues()
     assert (queue.queued, queue.delayed, queue.processing, queue.failure) == (2, 1, 1, 1)
-    assert [len(store.jobs(state=state)) for state in ("queued", "processing", "failure", "success")] == [3, 1, 1, 0]
-    assert store.lane(lane(orders)).delayed == 1
+    assert [len(store.views.jobs(Filter(state=state))) for state in ("queued", "processing", "failure", "success")] == [
+        3,
+        1,
+        1,
+        0,
+    ]
+    assert store.views.lane(lane(orders)).delayed == 1

@@ -1,14 +1,14 @@
-"""The Lock API as programs use it: `from flows import lock`. The lock itself is proved in tests/jobs/test_lock.py."""
+"""The Lock API as programs use it: `from flows import lock`. The lock itself is proved in tests/jobs/test_locks.py."""
 
 import threading
 import time
 
 import pytest
-from seedbed import Project, together
 
 from flows import lock
 from flows.enqueue import using
 from jobs import JobStore, LockHeld
+from tests.support.seed_helpers import Project, together
 
 
 @pytest.mark.rows("LK-01", "LK-04", "LK-11", "E-62")

@@ -1,10 +1,16 @@
 """The Queue API of Drupal's core, row by row: items, claims, and what the exceptions of a queue worker are here."""
 
+import threading
 import time
 from typing import Any
 
 import pytest
-from seedbed import (
+
+from flows.worker.queue_processing import work
+from jobs import Failure, JobStore, Pause, Queue, Retry, Snooze, Success
+from jobs.admin.filters import Filter
+from jobs.job import JobResult, Verdict
+from tests.support.seed_helpers import (
     AT_ONCE,
     ELSEWHERE,
     POST,
@@ -23,10 +29,6 @@ from seedbed import (
     wait,
 )
 
-from flows.work import work
-from jobs import Failure, JobStore, Pause, Queue, Retry, Snooze, Success
-from jobs.job import Done, Verdict
-
 ORDERS = """
 from contextlib import nullcontext
 from flows import Client, JobType
@@ -42,7 +44,7 @@ orders = JobType("shop.order", shop, process=process)
 
 def counts(store: JobStore) -> tuple[int, int, int]:
     """Count due, delayed and leased items of the only queue."""
-    (queue,) = store.queues()
+    (queue,) = store.views.queues()
     return queue.queued, queue.delayed, queue.processing
 
 
@@ -59,7 +61,7 @@ def test_items_are_made_claimed_released_and_deleted(store: JobStore) -> None:
     # What was given back is due from now on, so behind the other.
     (item,) = take(store, items)
     assert item.id == second
-    (settled,) = store.finish([Done(item, Verdict(Success()), Retry())])
+    (settled,) = store.finish([JobResult(item, Verdict(Success()), Retry())])
     assert (settled.state, counts(store)) == ("success", (1, 0, 0))
     assert store.commands.delete([first]).done == 1
     assert counts(store) == (0, 0, 0)
@@ -97,7 +99,7 @@ def test_two_claims_are_two_items(store: JobStore) -> None:
     add(store, items, *range(3))
     claimed = [take(store, items, lease=lease)[0] for lease in (10, 100, 1000)]
     assert len({one.id for one in claimed}) == 3
-    left = [store.job(one.id).lease_until - store.now() for one in claimed]  # type: ignore[operator]
+    left = [store.views.job(one.id).lease_until - store.views.now() for one in claimed]  # type: ignore[operator]
     assert [one.total_seconds() < lease for one, lease in zip(left, (10, 100, 1000), strict=True)] == [True] * 3
     assert [one.total_seconds() > lease - 9 for one, lease in zip(left, (10, 100, 1000), strict=True)] == [True] * 3
     assert take(store, items) == []
@@ -153,7 +155,7 @@ def test_a_delayed_requeue_comes_back_later(store: JobStore) -> None:
     (item, _) = add(store, items, "a", "b")
     assert drain(store, items).processed == 2
     assert 25 < wait(store, item) <= 30
-    found = store.job(item)
+    found = store.views.job(item)
     assert (found.job.state, found.job.attempts, found.snoozes, found.job.message) == ("queued", 0, 1, "not yet")
 
 
@@ -164,7 +166,7 @@ def test_a_requeue_comes_back_at_once(store: JobStore) -> None:
     items = kind(lambda *_: answers.pop(0))
     (item,) = add(store, items, "a", delay=0)
     assert drain(store, items).processed == 2
-    assert (store.job(item).job.message, store.job(item).job.attempts, answers) == ("at last", 1, [])
+    assert (store.views.job(item).job.message, store.views.job(item).job.attempts, answers) == ("at last", 1, [])
 
 
 @pytest.mark.rows("QA-15")
@@ -176,9 +178,9 @@ def test_suspending_leaves_the_rest_of_the_queue(store: JobStore) -> None:
     add(store, letters, 1, 2, 3)
     drain(store, items, letters)
     assert log.payloads == [1]
-    shop, post = sorted(store.queues(), key=lambda queue: queue.queue != "shop")
+    shop, post = sorted(store.views.queues(), key=lambda queue: queue.queue != "shop")
     assert (shop.queued, shop.failure, shop.paused, post.success, post.paused) == (3, 0, True, 3, False)
-    assert {store.job(one.id).job.attempts for one in store.jobs(queue="shop")} == {0}
+    assert {store.views.job(one.id).job.attempts for one in store.views.jobs(Filter(queue="shop"))} == {0}
 
 
 @pytest.mark.rows("QA-16", "E-54")
@@ -226,7 +228,7 @@ def test_garbage_is_collected(here: Project) -> None:
     add(here.store, items, *range(3))
     drain(here.store, items, max_jobs=1)
     (claimed,) = take(here.store, items)
-    (old,) = here.store.jobs(state="success")
+    (old,) = here.store.views.jobs(Filter(state="success"))
     move(here.store, old.id, "finished_at", -8 * 86400)
     move(here.store, claimed.id, "lease_until", -1)
     found = here.document("maintain")
@@ -239,7 +241,7 @@ def test_tables_are_made_when_they_are_needed(empty_database_url: str) -> None:
     """In a database without tables nothing is queued, and the first item can be."""
     store = JobStore.open(empty_database_url)
     try:
-        assert store.queues() == []
+        assert store.views.queues() == []
         add(store, kind(), "a")
         assert counts(store) == (1, 0, 0)
     finally:
@@ -295,10 +297,14 @@ def test_servers_share_what_there_is(store: JobStore, open_store: Any) -> None:
     items = kind()
     add(store, items, *range(200))
 
+    both_have_begun = threading.Barrier(2)
+
     def server(name: str, own: JobStore) -> list[int]:
         done: list[int] = []
         while jobs := own.claim([lane(items)], 5, worker=f"{name}:1:1:1", lease=60):
-            own.finish([Done(job, Verdict(Success()), Retry()) for job in jobs])
+            if not done:
+                both_have_begun.wait(30)
+            own.finish([JobResult(job, Verdict(Success()), Retry()) for job in jobs])
             done += [job.id for job in jobs]
             time.sleep(0.002)
         return done
@@ -306,8 +312,8 @@ def test_servers_share_what_there_is(store: JobStore, open_store: Any) -> None:
     one, two = together(lambda: server("one", store), lambda: server("two", open_store()))
     assert len(one) + len(two) == len({*one, *two}) == 200
     assert min(len(one), len(two)) > 0
-    assert store.job(one[0]).attempts[0].worker == "one:1:1:1"
-    assert ELSEWHERE not in {attempt.worker for job in (one[0], two[0]) for attempt in store.job(job).attempts}
+    assert store.views.job(one[0]).attempts[0].worker == "one:1:1:1"
+    assert ELSEWHERE not in {attempt.worker for job in (one[0], two[0]) for attempt in store.views.job(job).attempts}
 
 
 @pytest.mark.rows("E-51")
@@ -316,9 +322,9 @@ def test_lease_and_time_limit_have_nothing_to_do_with_each_other(store: JobStore
     leases: list[float] = []
 
     def process(job: Any, _: Any) -> None:
-        detail = store.job(job.id)
+        detail = store.views.job(job.id)
         assert detail.lease_until is not None
-        leases.append((detail.lease_until - store.now()).total_seconds())
+        leases.append((detail.lease_until - store.views.now()).total_seconds())
 
     items = kind(process)
     add(store, items, "a")

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from jobs.clock import UTCDateTime
+from jobs.db.clock import UTCDateTime
 
 revision = "0001"
 down_revision = None
@@ -187,5 +187,5 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("sync", "key"),
     )
     if op.get_bind().dialect.name == "postgresql":
-        # A job row is written at least three times; free room in its page keeps those writes off the indexes (M15).
+        # A job row is written at least three times; free room in its page keeps those writes off the indexes.
         op.execute("ALTER TABLE job SET (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02)")

@@ -5,7 +5,7 @@ from typing import Literal
 import sqlalchemy as sa
 from alembic import op
 
-from jobs.clock import UTCDateTime
+from jobs.db.clock import UTCDateTime
 
 revision = "0002"
 down_revision = "0001"

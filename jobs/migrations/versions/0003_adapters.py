@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from jobs.clock import UTCDateTime
+from jobs.db.clock import UTCDateTime
 
 revision = "0003"
 down_revision = "0002"

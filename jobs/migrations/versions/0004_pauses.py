@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-from jobs import clock
-from jobs.clock import UTCDateTime
+from jobs.db import clock
+from jobs.db.clock import UTCDateTime
 
 revision = "0004"
 down_revision = "0003"

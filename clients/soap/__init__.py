@@ -1,0 +1,1 @@
+"""SOAP: the client, its WSDL, envelopes, faults and values."""

@@ -1,0 +1,1 @@
+"""The commands that name a client: `check`, `notices`, `pause`, `resume`, `pauses`."""

@@ -1,0 +1,1 @@
+"""The commands about the whole project: `up`, `down`, `status`, `setup`, `db`, `locks`, `maintain`."""

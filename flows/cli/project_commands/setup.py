@@ -1,0 +1,45 @@
+"""`syncs setup`: makes the tables, work pool, deployments and automations that are missing."""
+
+from collections.abc import Iterable
+from dataclasses import astuple
+
+import click
+
+from flows.cli.command import Command
+from flows.cli.output import CommandOutput, table
+from flows.cli.prefect_api import find_prefect_api
+from flows.cli.project_commands.db import name_of, open_database
+from flows.orchestration.server_names import Applied
+
+
+@click.command("setup", cls=Command, short_help="Make tables, deployments and automations.")
+def setup() -> CommandOutput:
+    """Make the tables, and on a Prefect server the work pool, deployments and automations.
+
+    Changes nothing that is up to date.
+
+    \b
+    Example:
+      SYNCS_DATABASE_URL=postgresql://me@db/syncs PREFECT_API_URL=http://prefect:4200/api syncs setup
+    """
+    from jobs.schema.upgrade import upgrade
+
+    with open_database() as database:
+        before, after = upgrade(database)
+    done = [Applied("tables", name_of(database), "unchanged" if before == after else f"version {after}")]
+    prefect = find_prefect_api()
+    notes: list[str] = []
+    if prefect.url is not None and prefect.answers:
+        from flows.orchestration.prefect_setup import setup
+
+        done += setup(prefect.url, warn=notes.append)
+    else:
+        notes.append(f"{prefect.problem}: deployments and automations were left out")
+    return CommandOutput(
+        {"database": name_of(database), "before": before, "after": after, "applied": done}, changes_table(done), tuple(notes)
+    )
+
+
+def changes_table(entries: Iterable[Applied]) -> str:
+    """Return what was made or changed, as a table."""
+    return table(("KIND", "NAME", "CHANGE"), map(astuple, entries))

@@ -1,0 +1,106 @@
+"""`Sync`: one kind of entity of a client, kept in step, as a file in `syncs/` declares it."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from clients import Entity, Page
+from clients.quoted_path import watching
+from flows.declarations.client import Client
+from flows.declarations.path_fetch import PathFetch
+from flows.declarations.since import Since
+from flows.declarations.validation import check_id
+from flows.errors import DeclarationError
+from jobs import Retry
+
+Listing = Callable[[Any, Any], Iterator[Page]]
+"""`(connection, since) -> pages`, such as `clients.Listing`."""
+
+
+@dataclass(frozen=True)
+class Sync:
+    """One kind of entity of a client, kept in step with our copy.
+
+    Args:
+        id: its name, e.g. `petstore.pets`.
+        client: the remote system.
+        listing: `(connection, since) -> Iterator[Page]`.
+        fetch: `(connection, entity) -> record`, or the path of the record, such as `"pets/{key}"`, with `{parent}` for entities
+            of `Nested`; without it, the listed item is the record.
+        save: `(session, entity, record) -> None`, in the transaction of the job; by default the `record` table.
+        delete: `(session, entity) -> None`; by default stamps `deleted_at`.
+        retry: how often and when a failed entity is tried again.
+        queue: the queue of its jobs; by default the client's.
+        priority: higher goes first.
+        timeout: seconds that `fetch` may take for one entity; then the attempt fails, and `retry` applies.
+        delete_missing: delete what a complete listing no longer contains.
+        max_delete_share: a sweep that would delete more than this share of the records is refused.
+        incremental: list only what is new. Such a listing deletes nothing; `--full` lists everything.
+        conditional: send `If-None-Match` and `If-Modified-Since` with the validators of the last answer; an entity that answers
+            304 is `unchanged`. Only for a `fetch` that returns the answer to one `get_json`.
+        batch: jobs per claim and per Prefect task run.
+        concurrency: fetches at the same time.
+        entity_task_runs: up to this number of entities, each gets a Prefect task run of its own.
+
+    Raises:
+        DeclarationError: a field has the wrong form.
+    """
+
+    id: str
+    client: Client
+    listing: Listing = field(kw_only=True)
+    fetch: Callable[[Any, Entity], Any] | str | None = field(default=None, kw_only=True)
+    save: Callable[[Any, Entity, Any], None] | None = field(default=None, kw_only=True)
+    delete: Callable[[Any, Entity], None] | None = field(default=None, kw_only=True)
+    retry: Retry = field(default=Retry(), kw_only=True)
+    queue: str | None = field(default=None, kw_only=True)
+    priority: int = field(default=0, kw_only=True)
+    timeout: float | None = field(default=None, kw_only=True)
+    delete_missing: bool = field(default=False, kw_only=True)
+    max_delete_share: float = field(default=0.2, kw_only=True)
+    incremental: Since | None = field(default=None, kw_only=True)
+    conditional: bool = field(default=False, kw_only=True)
+    batch: int = field(default=100, kw_only=True)
+    concurrency: int = field(default=8, kw_only=True)
+    entity_task_runs: int = field(default=200, kw_only=True)
+
+    def __post_init__(self) -> None:
+        check_id("sync", self.id)
+        if not isinstance(self.client, Client):
+            raise DeclarationError(f"sync {self.id!r}: client must be a Client, got {type(self.client).__name__}")
+        if isinstance(self.fetch, str):
+            object.__setattr__(self, "fetch", PathFetch(self.id, self.fetch))
+        self._check_functions()
+        for name, kind in (("retry", Retry), ("incremental", Since)):
+            value = getattr(self, name)
+            if not isinstance(value, kind) and (value is not None or name == "retry"):
+                raise DeclarationError(f"sync {self.id!r}: {name} must be a {kind.__name__}, got {type(value).__name__}")
+        if self.conditional and self.fetch is None:
+            raise DeclarationError(f"sync {self.id!r}: conditional needs fetch, and there is none")
+        if self.timeout is not None and not self.timeout > 0:
+            raise DeclarationError(f"sync {self.id!r}: timeout must be more than 0 seconds, got {self.timeout}")
+        if self.batch < 1 or self.concurrency < 1 or self.entity_task_runs < 0:
+            raise DeclarationError(f"sync {self.id!r}: batch and concurrency must be at least 1, entity_task_runs at least 0")
+        if not 0 <= self.max_delete_share <= 1:
+            raise DeclarationError(f"sync {self.id!r}: max_delete_share must be from 0 to 1, got {self.max_delete_share}")
+
+    def _check_functions(self) -> None:
+        for name in ("listing", "fetch", "save", "delete"):
+            value = getattr(self, name)
+            if not callable(value) and (value is not None or name == "listing"):
+                raise DeclarationError(f"sync {self.id!r}: {name} must be callable, got {type(value).__name__}")
+
+    @property
+    def queue_id(self) -> str:
+        """The queue of its jobs."""
+        return self.queue or self.client.queue or self.client.id
+
+    def fetch_entity(self, connection: Any, entity: Entity) -> Any:
+        """Return what `fetch` returns; a request with the entity's key in its path must have it quoted.
+
+        Raises:
+            RejectedError: it has not, and would ask for something else.
+        """
+        assert callable(self.fetch)
+        with watching(entity):
+            return self.fetch(connection, entity)

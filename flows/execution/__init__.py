@@ -1,0 +1,1 @@
+"""Runs one job or entity: connection, user code, and from its result or exception to an outcome."""

@@ -1,0 +1,1 @@
+"""Decides which messages about trouble people get, writes them and sends them."""

@@ -1,0 +1,1 @@
+"""Applies work pool, deployments and automations to a Prefect server."""

@@ -1,0 +1,1 @@
+"""Decides when a client pauses, keeps its declared maintenance windows, and shares its request pace among processes."""

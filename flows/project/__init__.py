@@ -1,0 +1,1 @@
+"""The project of the user: its files, declarations, settings, secrets and processes."""

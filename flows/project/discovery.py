@@ -1,0 +1,194 @@
+"""Finds and imports the files of a project, and says in one line what is wrong with a file that cannot be imported.
+
+A file may import another one of its folder by its plain name (`from _shared import clean`, `from petstore import petstore`);
+installed packages take precedence. A file that another one imports is the same module as the one read here, so its declarations
+exist once.
+"""
+
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+ENTRY_POINTS = "sync_clients"
+"""The entry point group of installed distributions."""
+
+_PACKAGE = "syncs_files"
+_FOLDER_MARK = "__syncs_folder__"
+_DIGEST_MARK = "__syncs_digest__"
+#: Folders that this module has put on `sys.path`.
+_added: set[str] = set()
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A file that cannot be used, and the reason in one line."""
+
+    file: str
+    error: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.error}"
+
+
+class Source(NamedTuple):
+    """The module-level names of a file or entry point, and where it is."""
+
+    names: Mapping[str, Any]
+    file: str
+
+
+def read_paths(paths: Iterable[str | Path]) -> Iterator[Source | Broken]:
+    """Import files and the files of folders, each file once."""
+    folders: dict[Path, list[Path]] = {}
+    seen: set[Path] = set()
+    for path in map(Path, paths):
+        if path.is_dir():
+            files = sorted(file for file in path.glob("*.py") if not file.name.startswith("_") and file.is_file())
+        elif path.is_file():
+            files = [path]
+        else:
+            yield Broken(str(path), "there is no such file or folder; correct SYNCS_PATH")
+            continue
+        for file in files:
+            if (real := file.resolve()) not in seen:
+                seen.add(real)
+                folders.setdefault(real.parent, []).append(file)
+    for folder, files in folders.items():
+        yield from _read_folder(folder, files)
+
+
+def _read_folder(folder: Path, files: Sequence[Path]) -> Iterator[Source | Broken]:
+    digest = _digest_of(folder)
+    before = _add_to_path(folder, digest)
+    modules: list[tuple[Path, ModuleType]] = []
+    broken = []
+    for file in files:
+        try:
+            modules.append((file, _imported_by_other(file) or _import(file, digest)))
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - an error in one file, even an exit, must not hide the other files
+            broken.append(Broken(str(file), _explain(error, file)))
+    _mark(folder, before, digest)
+    yield from broken
+    # Files that another file imported come first: their declarations are theirs, although the other file has them too.
+    for file, module in sorted(modules, key=lambda entry: entry[1].__name__.startswith(f"{_PACKAGE}.")):
+        yield Source(vars(module), str(file))
+
+
+def read_entry_points() -> Iterator[Source | Broken]:
+    """Load the entry points of installed distributions."""
+    from importlib.metadata import entry_points
+
+    for point in entry_points(group=ENTRY_POINTS):
+        where = f"entry point {point.name} = {point.value}"
+        try:
+            loaded = point.load()
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a broken plugin must not hide the others
+            yield Broken(where, _explain(error, None))
+            continue
+        yield Source(vars(loaded) if isinstance(loaded, ModuleType) else {point.name: loaded}, where)
+
+
+def _digest_of(folder: Path) -> bytes:
+    """Return a digest of all files of a folder, since each may import the others."""
+    digest = hashlib.blake2b(digest_size=16)
+    for path in sorted(folder.glob("*.py")):
+        # A file that cannot be read is reported when it is imported.
+        with suppress(OSError):
+            content = path.read_bytes()
+            digest.update(f"{path.name}\0{len(content)}\0".encode() + content)
+    return digest.digest()
+
+
+def _add_to_path(folder: Path, digest: bytes) -> set[str]:
+    """Make the files of this folder importable by plain names, after installed packages. Return the modules of before."""
+    _added.add(str(folder))
+    for name, module in list(sys.modules.items()):
+        of = getattr(module, _FOLDER_MARK, None)
+        if of is None or name.startswith(f"{_PACKAGE}."):
+            continue
+        # Kept if no file of the folder has changed, as in `_import`: modules that imported it hold its declarations.
+        is_changed = getattr(module, _DIGEST_MARK, None) != digest
+        if is_changed if of == str(folder) else (folder / f"{name}.py").exists():
+            del sys.modules[name]
+    # The folder stays on the path, for imports inside functions. It comes before the other folders of syncs.
+    others = [path for path in sys.path if path in _added and path != str(folder)]
+    sys.path[:] = [*(path for path in sys.path if path not in _added), str(folder), *others]
+    importlib.invalidate_caches()
+    return set(sys.modules)
+
+
+def _mark(folder: Path, before: set[str], digest: bytes) -> None:
+    """Mark the modules that came from this folder, so that the next load imports them again if a file has changed."""
+    for name in set(sys.modules) - before:
+        module = sys.modules[name]
+        file = getattr(module, "__file__", None)
+        if file and Path(file).parent == folder:
+            setattr(module, _FOLDER_MARK, str(folder))
+            setattr(module, _DIGEST_MARK, digest)
+
+
+def _imported_by_other(file: Path) -> ModuleType | None:
+    module = sys.modules.get(file.stem)
+    known = getattr(module, "__file__", None)
+    return module if known is not None and Path(known).resolve() == file.resolve() else None
+
+
+def _import(file: Path, digest: bytes) -> ModuleType:
+    real = file.resolve()
+    name = f"{_PACKAGE}.{real.stem}_{hashlib.blake2b(str(real).encode(), digest_size=4).hexdigest()}"
+    # A file that is read twice in one process is one module, as with any import: defining a SQLModel table twice is an error.
+    known = sys.modules.get(name)
+    if known is not None and getattr(known, _DIGEST_MARK, None) == digest:
+        return known
+    spec = importlib.util.spec_from_file_location(name, real)
+    if spec is None or spec.loader is None:
+        raise ImportError("this is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    names = [name]
+    # Under its plain name too, so that an import by another file finds this module instead of making a second one.
+    if real.stem.isidentifier() and real.stem not in sys.modules:
+        plain = importlib.util.find_spec(real.stem)
+        if plain is not None and plain.origin == str(real):
+            names.append(real.stem)
+    # Before it runs: dataclasses, pydantic and typing look up the module of a class here.
+    sys.modules.update(dict.fromkeys(names, module))
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        for taken in names:
+            sys.modules.pop(taken, None)
+        raise
+    setattr(module, _DIGEST_MARK, digest)
+    return module
+
+
+def _explain(error: BaseException, file: Path | None) -> str:
+    """Return in one line what is wrong, and at which line of this file."""
+    text = next(iter(str(error).strip().splitlines()), "")
+    if isinstance(error, SyntaxError) and error.filename:
+        text = error.msg
+        if file is None or Path(error.filename).resolve() != file.resolve():
+            text += f" ({error.filename}, line {error.lineno})"
+    line = _line(error, file)
+    what = type(error).__name__ + (f": {text}" if text else "")
+    return f"line {line}: {what}" if line else what
+
+
+def _line(error: BaseException, file: Path | None) -> int | None:
+    if file is None:
+        return None
+    real = str(file.resolve())
+    if isinstance(error, SyntaxError) and error.filename == real:
+        return error.lineno
+    found, trace = None, error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == real:
+            found = trace.tb_lineno
+        trace = trace.tb_next
+    return found

@@ -1,0 +1,1 @@
+"""Runs a sync: lists pages, works the jobs, deletes what is gone, and concludes."""

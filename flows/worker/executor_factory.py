@@ -1,0 +1,113 @@
+"""Makes the executors of a worker and opens their clients."""
+
+import logging
+import threading
+from collections.abc import Iterable
+from contextlib import ExitStack
+
+from flows.declarations.client import Client
+from flows.declarations.job_type import JobType
+from flows.declarations.sync import Sync
+from flows.errors import SettingsError
+from flows.execution.conditional_fetch import Conditions
+from flows.execution.connections import Connections
+from flows.execution.delete_guard import DeleteGuard
+from flows.execution.entity_executor import EntityExecutor
+from flows.execution.executor_protocol import Executor, JobControl
+from flows.execution.job_executor import JobExecutor
+from flows.pauses.pace_exchange import PaceExchange
+from flows.project.redaction import Mask
+from flows.project.settings import client_settings
+from flows.worker.worker_config import WorkerConfig
+from jobs.store import JobStore
+
+log = logging.getLogger("syncs.work")
+
+
+class OpenClients:
+    """The clients of one worker with their settings and connections, which are closed at the end of its `with` block.
+
+    Args:
+        store: where processes share the budgets of clients.
+        stop: set when the process begins to end.
+    """
+
+    def __init__(self, store: JobStore, *, stop: threading.Event) -> None:
+        self._stack = ExitStack()
+        self._paces = PaceExchange(store, stop=stop)
+        self._stack.callback(self._paces.close)
+        self._opened: dict[str, tuple[Connections, Mask]] = {}
+
+    def __enter__(self) -> "OpenClients":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def open(self, client: Client) -> tuple[Connections, Mask]:
+        """Return the connections of a client, and what removes its secrets from texts.
+
+        Raises:
+            SettingsError: a setting is missing or wrong.
+        """
+        if client.id not in self._opened:
+            settings = client_settings(client)
+            self._opened[client.id] = (
+                self._stack.enter_context(Connections(client, settings, on_open=self._paces.opened)),
+                Mask(settings),
+            )
+        return self._opened[client.id]
+
+
+def entity_executor(sync: Sync, store: JobStore, clients: OpenClients, *, allow_deletes: bool = False) -> EntityExecutor:
+    """Make the executor of a sync.
+
+    Args:
+        sync: the declaration.
+        store: where the jobs are.
+        clients: opens its client.
+        allow_deletes: whether a person has allowed any number of deletions.
+
+    Raises:
+        SettingsError: a setting of its client is missing or wrong.
+    """
+    connections, mask = clients.open(sync.client)
+    guard = DeleteGuard(sync, store, allow=allow_deletes)
+    return EntityExecutor(sync, connections, mask, guard, Conditions.of(sync, store))
+
+
+def make_executors(config: WorkerConfig, store: JobStore, clients: OpenClients, *, control: JobControl) -> dict[str, Executor]:
+    """Make the executors of a worker, by type. A type whose client lacks settings has none: its jobs wait.
+
+    Args:
+        config: what is served.
+        store: where the jobs are.
+        clients: opens the clients.
+        control: what executors may ask their worker.
+
+    Raises:
+        SettingsError: no client has the settings it needs.
+    """
+    made: dict[str, Executor] = {}
+    missing: dict[str, SettingsError] = {}
+    for one in _served(config):
+        if one.client.id in missing:
+            continue
+        try:
+            if isinstance(one, Sync):
+                made[one.id] = entity_executor(one, store, clients)
+            else:
+                connections, mask = clients.open(one.client)
+                made[one.id] = JobExecutor(one, connections, mask, store, phases=config.stays[one.id], control=control)
+        except SettingsError as error:
+            missing[one.client.id] = error
+    if missing and not made:
+        raise next(iter(missing.values()))
+    for reason in missing.values():
+        log.warning("%s; its jobs wait", reason)
+    return made
+
+
+def _served(config: WorkerConfig) -> Iterable[Sync | JobType]:
+    yield from config.syncs
+    yield from config.job_types

@@ -1,0 +1,1 @@
+"""What people and maintenance do with jobs: lists, bulk commands, single jobs, retention and vacuum."""

@@ -1,0 +1,1 @@
+"""Claims queued jobs: order, fairness, limits, leases, rescue and poison."""

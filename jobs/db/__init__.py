@@ -1,0 +1,1 @@
+"""The database: connections, transactions, the clock, notifications and batched statements."""

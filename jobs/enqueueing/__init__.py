@@ -1,0 +1,1 @@
+"""Queues jobs: payloads, duplicate policies, and jobs whose declaration moved."""

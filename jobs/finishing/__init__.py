@@ -1,0 +1,1 @@
+"""Finishes jobs: the fence, state transitions and checkpoints."""

@@ -1,0 +1,1 @@
+"""The state of a listing: page transactions, cursor, generation, ledger and sweep."""

@@ -1,0 +1,1 @@
+"""Stores notices and the outbox of messages."""

@@ -1,0 +1,1 @@
+"""Stores pauses, paces, error counts and probes of clients."""

@@ -1,0 +1,1 @@
+"""Tables, and their making and upgrading."""
