@@ -173,6 +173,7 @@ class DeclaredListing(Protocol):
     def identity(self) -> str: ...  # noqa: D102
     def send(self, conn: Lister, request: PageRequest, since: Mapping[str, str]) -> PageAnswer: ...  # noqa: D102
     def raw_items(self, answer: PageAnswer) -> Sequence[Any]: ...  # noqa: D102
+    def has_list(self, answer: PageAnswer) -> bool: ...  # noqa: D102
     def entities(self, items: Sequence[Any]) -> tuple[list[Entity], list[str], list[str]]: ...  # noqa: D102
     def announced(self, answer: PageAnswer) -> int | None: ...  # noqa: D102
     def is_lower_bound(self, answer: PageAnswer) -> bool: ...  # noqa: D102

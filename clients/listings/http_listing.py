@@ -135,6 +135,13 @@ class Listing:
             hint = f"; lists are at {', '.join(map(repr, lists[:5]))}" if lists else ""
         raise PageError(f"{where} is not a list ({type(found).__name__}){hint}", url=answer.url, method=self.method)
 
+    def has_list(self, answer: PageAnswer) -> bool:
+        """Say whether the body has a list where the items should be; null, or an empty object on the way to it, is one."""
+        body = answer.body
+        if self.items is None or body is None:
+            return body is not None
+        return compile_path(self.items)(body) is not None or _is_empty_at(self.items, body)
+
     def entities(self, items: Sequence[Any]) -> tuple[list[Entity], list[str], list[str]]:
         """Return the entities of a page, a line for each item that has no key, and the contents of those."""
         key_of = compile_path(self.key)

@@ -5,7 +5,8 @@ came is used, nothing is deleted because of it) or an error (the listing stops).
 
 A refusal is the delicate case. An API that pages by numbers may refuse the page behind its last one, but the same refusal is how
 a search engine says that it shows no more than so many rows, however many there are. What tells them apart is the page before: if
-that was not full, there was nothing more to show.
+that was not full, there was nothing more to show. An answer without rows is judged likewise (`weigh_empty`): it is how other
+engines say that, and how a proxy or a broken page answers.
 """
 
 from __future__ import annotations
@@ -24,12 +25,17 @@ CAP_STEP = 100
 """Limits of searches are round: 500, 1,000, 2,500, 10,000 rows. A listing of so many may be cut off in the middle of a page."""
 
 
+LEAST_LIMIT = 10
+"""No API shows fewer rows than this and hides others: lists that are shorter come in tiny pages."""
+
+
 class Position(Enum):
     """Where in its listing an answer came."""
 
     ONLY = "the only page"
     FIRST = "the first page"
-    PROMISED = "a page that a cursor, a link, a flag or a number of pages has announced"
+    PROMISED = "a page that a cursor, a link or a flag has announced"
+    NUMBERED = "a page that a number of pages has announced"
     BEHIND_FULL = "behind a full page"
     BEHIND_SHORT = "behind a page that was not full"
     BEHIND_END = "behind a page that was not full and had the last of the announced rows"
@@ -52,6 +58,7 @@ class Finding:
     why: str = ""
 
 
+_EXPECTED = frozenset({Position.ONLY, Position.FIRST, Position.PROMISED, Position.NUMBERED})
 _PROOF = Finding(Evidence.PROOF)
 _ERROR = Finding(Evidence.ERROR)
 
@@ -79,7 +86,7 @@ def weigh(
         return _of_answer(status, position, covers, is_stale=is_stale)
     if waits or (status is not None and status not in REFUSALS):
         return _ERROR
-    if position in (Position.ONLY, Position.FIRST, Position.PROMISED):
+    if position in _EXPECTED:
         return _ERROR
     refused = "the request for a further page was refused" + ("" if status is None else f" ({status})")
     length = None if covers is None else covers.length
@@ -89,6 +96,27 @@ def weigh(
         return Finding(Evidence.DOUBT, f"{refused} after {shown} entities, and the page before was full: there may be more")
     if position is not Position.BEHIND_EMPTY and is_like_a_limit(shown):
         return Finding(Evidence.DOUBT, f"{refused} after exactly {shown} entities: that may be a limit, and not the end")
+    return _PROOF
+
+
+def weigh_empty(position: Position, *, shown: int, has_list: bool, counts: bool) -> Finding:
+    """Decide what a good answer proves that has no rows, or none that are new. A total that was reached outweighs any doubt.
+
+    Args:
+        position: of the answer in the listing.
+        shown: how many entities the listing has shown.
+        has_list: the body has a list where the items should be, empty or null. An answer without a body (204) has none, and
+            neither has `{}`.
+        counts: pages are asked for by numbers or offsets. Limits of what an API shows are limits of those.
+    """
+    if position is Position.NUMBERED:
+        return Finding(Evidence.DOUBT, "a page without rows came, which the number of pages had announced: there may be more")
+    if position is Position.PROMISED and not has_list:
+        return Finding(Evidence.DOUBT, "a page that was announced came without a list of items: rows may be missing")
+    if position is Position.BEHIND_FULL and shown >= LEAST_LIMIT and (counts or not has_list):
+        return Finding(
+            Evidence.DOUBT, f"the pages ended after {shown} entities, behind a full page: that may be a limit, and not the end"
+        )
     return _PROOF
 
 

@@ -14,7 +14,7 @@ from clients.listings.jmespaths import flag_at
 from clients.listings.loops_and_completeness import Completeness, key_digest
 from clients.listings.moved_rows import GapDetector, PageSample
 from clients.listings.page_evidence import Position
-from clients.listings.reading import Read, Reading
+from clients.listings.reading import TELLS, Read, Reading
 from clients.page import DeclaredListing, Lister, Page, PageRequest
 
 PASSES = 3
@@ -60,7 +60,7 @@ class Paging(Iterator[Page]):
                 # Half of the rows by one declaration and half by another are not all rows of either.
                 raise ValueError("the declaration of the listing was changed since its cursor was stored")
             self._anchor = _part(cursor, "anchor") or None
-            self._reading = Reading(listing, largest=int(self._request.memo.get("most", 0)), doubt=str(cursor.get("doubt", "")))
+            self._reading = Reading.behind(cursor, listing, self._request)
             # A cursor of an older version does not say whether the total may be none.
             self.completeness = Completeness(**{"running": False, **_part(cursor, "proof")})
             self.passes = int(bool(cursor.get("again")))
@@ -125,14 +125,15 @@ class Paging(Iterator[Page]):
         reading.check_total(known, is_first=not self.passes)
         if reading.without and not known.distinct:  # nothing else came: an error with a good status, or a wrong path
             raise PageError(reading.without, url=last.answer.url, method=self._listing.method)
-        self.warnings += [reading.doubt] if reading.doubt else []
-        yield self._page(last, None, doubt=reading.doubt or self._remark)
+        doubt = reading.doubt or reading.unproved_by(known)
+        self.warnings += [doubt] if doubt and (reading.doubt or not reading.is_capped) else []
+        yield self._page(last, None, doubt=doubt or self._remark)
         if known.missing and not (self._resumed and self.passes):
             raise self._short(f"it announced {known.total} entities and did not show {known.missing} of them")
         if following:
             raise self._short(following)
         if last.refused and reading.doubt and known.missing is None and not reading.is_past_pages:
-            raise self._short(f"{reading.doubt}; `total=` or `more=` would tell, if the API has one")
+            raise self._short(f"{reading.doubt}; {TELLS}")
         # Where a cursor or a link named this page, its message cannot mean that there is nothing more.
         promised = (self.completeness.pages > 1 or self._resumed) and not (self._counting or self._overlaps)
         if self._lost or (self._remark and promised):
@@ -181,6 +182,7 @@ class Paging(Iterator[Page]):
         known = replace(
             answer, items=items, keys=() if keyless else keys, fresh=fresh, missing=missing, shown=self.completeness.distinct
         )
+        reading.check_rows(known, new=fresh, shown=known.shown)
         return Read(known, entities, errors, check, reading.refused)
 
     def _page(self, read: Read, cursor: Any, *, doubt: str = "") -> Page:
@@ -216,8 +218,7 @@ class Paging(Iterator[Page]):
         stored["of"] = self._of
         if self._since:
             stored["since"] = self._since
-        if self._reading.doubt:
-            stored["doubt"] = self._reading.doubt
+        stored.update(self._reading.stored())
         if self._remark:
             stored["remark"], stored["lost"] = self._remark, self._lost
         known = self.completeness

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Self
 
 from clients.errors import GoneError, RejectedError, UnreadableError
 from clients.http.status import ContentRange, is_stale
 from clients.listings.loops_and_completeness import Completeness, PageCheck
 from clients.listings.offset_paginators import PAGES, PROMISED
-from clients.listings.page_evidence import Evidence, Finding, Position, is_full, weigh
+from clients.listings.page_evidence import Evidence, Finding, Position, is_full, weigh, weigh_empty
 from clients.listings.single_page import SinglePage, is_page_size, missing_pages, more_rows, page_sizes
 from clients.page import DeclaredListing, Entity, Lister, PageAnswer, PageRequest
+
+TELLS = "`total=` or `more=` would tell, if the API has one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,31 +33,49 @@ class Reading:
 
     Args:
         listing: what is read.
-        largest: rows of the largest page before, of a listing that is continued.
-        doubt: what was in doubt before.
         position: of the first answer; default: the first, or only, page.
 
     Attributes:
         position: of the next answer.
         doubt: why the listing may not be complete; empty while nothing speaks against it.
+        unproved: why rows may be missing, unless a total is reached; empty while nothing speaks for that.
+        is_capped: that is only because the end is at a full page, as it is in one of so many good listings.
         refused: the last page was refused, which may be the end.
         is_lower_bound: a page said that there are more than the total.
         is_past_pages: the last page was behind all pages that their announced number promised.
         without: what the first page has in place of its items, if it has none.
     """
 
-    def __init__(self, listing: DeclaredListing, *, largest: int = 0, doubt: str = "", position: Position | None = None) -> None:
+    def __init__(self, listing: DeclaredListing, *, position: Position | None = None) -> None:
         self._listing = listing
+        self._counting = bool(getattr(listing.paginator, "counting", False))
         #: Nothing announces that there is a next page.
-        self._guessing = bool(getattr(listing.paginator, "counting", False) or getattr(listing.paginator, "overlaps", False))
+        self._guessing = self._counting or bool(getattr(listing.paginator, "overlaps", False))
         self._sizes = page_sizes({**(listing.params or {}), **listing.paginator.first().params})
-        self._largest = largest
+        self._largest = 0
         first = Position.ONLY if isinstance(listing.paginator, SinglePage) else Position.FIRST
         self.position = first if position is None else position
-        self.doubt = doubt
+        self.doubt = self.unproved = ""
+        self.is_capped = False
         self.refused = False
         self.without = ""
         self.is_lower_bound = self.is_past_pages = False
+
+    @classmethod
+    def behind(cls, cursor: Mapping[str, Any], listing: DeclaredListing, following: PageRequest) -> Self:
+        """Return the reading that goes on behind a stored cursor, with the request for its first page."""
+        self = cls(listing)
+        if not self._guessing:
+            self.position = Position.PROMISED
+        self._largest = int(following.memo.get("most", 0))
+        self.doubt, self.unproved = str(cursor.get("doubt", "")), str(cursor.get("unproved", ""))
+        self.is_capped = bool(cursor.get("capped"))
+        return self
+
+    def stored(self) -> dict[str, Any]:
+        """Return what a cursor keeps of the doubts so far."""
+        found = {"doubt": self.doubt, "unproved": self.unproved, "capped": self.is_capped}
+        return {name: value for name, value in found.items() if value}
 
     def send(self, conn: Lister, request: PageRequest, since: dict[str, str], *, shown: int) -> PageAnswer:
         """Request one page; a refusal that may be the end is an answer without rows.
@@ -86,6 +108,22 @@ class Reading:
         self._note(finding)
         return answer
 
+    def check_rows(self, answer: PageAnswer, *, new: int, shown: int) -> None:
+        """Judge an answer by its rows.
+
+        Args:
+            answer: with its items.
+            new: how many of them were not shown before.
+            shown: how many entities the listing has shown.
+        """
+        if self.refused or (new if self._counting else len(answer.items)):
+            return
+        has_list = bool(answer.items) or self._listing.has_list(answer)
+        finding = weigh_empty(self.position, shown=shown, has_list=has_list, counts=self._counting)
+        if finding.evidence is Evidence.DOUBT:
+            self.is_capped = self.position is Position.BEHIND_FULL and (self.is_capped or not self.unproved)
+            self.unproved = self.unproved or finding.why
+
     def pass_page(self, rows: int, following: PageRequest, *, missing: int | None) -> None:
         """Move on to the next page.
 
@@ -98,7 +136,7 @@ class Reading:
         self._largest = max(self._largest, rows)
         self.is_past_pages = PAGES in following.memo and not following.memo.get(PROMISED)
         if not self._guessing or following.memo.get(PROMISED):
-            self.position = Position.PROMISED
+            self.position = Position.NUMBERED if PAGES in following.memo else Position.PROMISED
         elif not rows:
             self.position = Position.BEHIND_EMPTY
         elif full:
@@ -140,6 +178,10 @@ class Reading:
         if known.is_repeating(in_pages=is_first):
             self.doubt = self.doubt or f"{known.total} rows were announced and came, but some twice: others may be missing"
             known.total = known.distinct
+
+    def unproved_by(self, known: Completeness) -> str:
+        """Say why answers without rows are a doubt; nothing where a total was announced and reached."""
+        return f"{self.unproved}; {TELLS}" if self.unproved and known.missing != 0 else ""
 
     def _note(self, finding: Finding) -> None:
         if finding.evidence is Evidence.DOUBT:

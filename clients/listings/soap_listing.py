@@ -120,6 +120,10 @@ class _Calls(Listing):
             raise UnreadableError(f"the answer does not fit the WSDL ({place!r} is not of its type, or not known)", method="POST")
         return items
 
+    def has_list(self, answer: PageAnswer) -> bool:
+        # XML has no empty lists: where there is none, the element is missing.
+        return True
+
     def entities(self, items: Sequence[Any]) -> tuple[list[Entity], list[str], list[str]]:
         places = [bad_place(one) for one in items]
         if not any(place is not None for place in places):

@@ -368,7 +368,7 @@ def test_a_first_page_without_items_may_have_rows_behind_it(serve: Callable[...,
 
 
 def test_a_path_that_was_right_once_is_right(serve: Callable[..., Any]) -> None:
-    """A later page without its list is empty, whatever it has beside; an empty first page is no warning where rows follow."""
+    """A later page without its list is empty, whatever it has beside, but no proof; an empty first page is no warning."""
     bodies = [{"token": "a", "next": 2}, {"data": [{"id": 1}], "next": 3}, {"people": [{"id": 2}], "next": None}]
     server = serve(lambda seen: (200, {}, bodies[int(seen.query.get("cursor", 1)) - 1]))
     with HttpClient(server.url) as http:
@@ -376,4 +376,6 @@ def test_a_path_that_was_right_once_is_right(serve: Callable[..., Any]) -> None:
 
     assert [entity.key for page in pages for entity in page.items] == ["1"]
 
-    assert not any(page.warnings for page in pages)
+    assert not any(page.warnings for page in pages[:-1])
+
+    assert "without a list of items" in pages[-1].doubt

@@ -28,7 +28,7 @@ from clients.listings.page_evidence import Evidence, Position, is_full, weigh
 
 Serve = Callable[..., Any]
 EVERY = tuple(Position)
-BEFORE = (Position.ONLY, Position.FIRST, Position.PROMISED)
+BEFORE = (Position.ONLY, Position.FIRST, Position.PROMISED, Position.NUMBERED)
 BEHIND = tuple(one for one in Position if one not in BEFORE)
 PROOF, DOUBT, ERROR = Evidence.PROOF, Evidence.DOUBT, Evidence.ERROR
 
