@@ -21,6 +21,9 @@ JOIN_EVERY = 0.1
 PAGE_RETRY = Retry(max_retries=3, delay=1.0, jitter=False)
 """When a run that waits asks for a page again after generic trouble that has not paused the client."""
 
+LONGER_EACH_TIME = 0.1
+"""Seconds that a page which is not ready is waited for longer each time, where it asks for less."""
+
 
 class ListingThread:
     """Lists one sync in a thread of its own. An error of our own code there ends the whole run.
@@ -122,5 +125,5 @@ class ListingThread:
             return False
         seconds = PAGE_RETRY.wait(max(0, lister.failures - 1))
         if ended.again is not None:
-            seconds = max(ended.again, lister.unready / 10) if lister.unready <= MAX_NOT_READY else None
+            seconds = max(ended.again, lister.unready * LONGER_EACH_TIME) if lister.unready <= MAX_NOT_READY else None
         return seconds is not None and self._feed.waits_for_retry(seconds, is_new=True) and not self._signals.halt.wait(seconds)

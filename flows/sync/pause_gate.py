@@ -10,6 +10,7 @@ from flows.pauses.client_health import Health
 from flows.pauses.maintenance_windows import WindowPauses
 from flows.sync.listing_end import Ended
 from flows.worker.feed import Feed
+from flows.worker.limits import Signals
 from flows.worker.probe import Prober
 from jobs.job import Verdict
 from jobs.outcome import Failure, Success
@@ -122,16 +123,16 @@ class PauseGate:
                 rest, next_probe = min(2 * rest, LONGEST_REST), time.monotonic() + rest
         return False
 
-    def may_list(self, health: Health, halt: threading.Event) -> bool:
+    def may_list(self, health: Health, signals: Signals) -> bool:
         """Tell whether the listing may ask for its next page; a claim reads pauses by itself, a listing looks for them here.
 
         Args:
             health: knows the pauses of this process, and gets those of others.
-            halt: set where the run ends.
+            signals: tell that the run ends.
         """
-        if not halt.is_set() and self._client.id not in health.pauses.in_force:
+        if not signals.is_ending and self._client.id not in health.pauses.in_force:
             self._look(health)
-        return not halt.is_set() and self._client.id not in health.pauses.in_force
+        return not signals.is_ending and self._client.id not in health.pauses.in_force
 
     def _look(self, health: Health) -> None:
         """Look for pauses of other processes, and pass one on to `health`.

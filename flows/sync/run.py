@@ -274,7 +274,7 @@ class _Run:
             reporting=replace(self._reporting, tracker=WakingTracker(self._reporting.tracker, self._waker.wake)),
             full=claim.full,
             limit=self._options.limit,
-            may_go_on=partial(self._gate.may_list, health, self._signals.halt),
+            may_go_on=partial(self._gate.may_list, health, self._signals),
             on_page=partial(self._gate.on_page, health),
             watermark=self._watermark(claim.mark, claim.next_mark),
         )

@@ -207,7 +207,7 @@ class BatchRunner:
 
     def _execute(self, job: Job) -> JobResult | None:
         """Work a job, unless a stop or a pause came before its turn."""
-        if self.signals.halt.is_set() or self.signals.now.is_set():
+        if self.signals.is_ending:
             return None
         if self.heartbeat.lost and self.heartbeat.is_lost(job):
             return None

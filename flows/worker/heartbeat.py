@@ -20,13 +20,16 @@ log = logging.getLogger("syncs.heartbeat")
 LONGEST_PROBE = 600.0
 """Seconds for which the right to probe is renewed: a probe that hangs for longer must not keep its client closed."""
 
+RENEWALS = 3
+"""How often a lease is renewed in its time."""
+
 
 class Heartbeat:
     """Renews leases in a thread of its own, so that work that blocks does not lose its lease.
 
     Args:
         store: where the claims are.
-        lease: seconds; renewed at a third of it.
+        lease: seconds; renewed `RENEWALS` times in it.
         listing: the claim of the run, if it is one of a sync.
         on_lost: called once when another process has taken the run over.
     """
@@ -84,7 +87,7 @@ class Heartbeat:
         return (job.id, job.claim_no) in self.lost
 
     def _run(self) -> None:
-        while not self._end.wait(self._lease / 3):
+        while not self._end.wait(self._lease / RENEWALS):
             try:
                 self._renew()
             except (SQLAlchemyError, JobsError) as error:

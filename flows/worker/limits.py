@@ -24,8 +24,8 @@ class Signals:
 
     @property
     def is_ending(self) -> bool:
-        """Whether jobs in hand that have not begun go back."""
-        return self.halt.is_set() or self.now.is_set()
+        """Whether nothing further begins, neither a job nor a page; jobs in hand that have not begun go back."""
+        return self.stop.is_set() or self.halt.is_set() or self.now.is_set()
 
 
 @dataclass(frozen=True, slots=True)

@@ -173,4 +173,4 @@ class Worker:
     def _may_continue(self, job: Job) -> bool:
         """Tell whether a job may go on to its next phase under the same claim."""
         signals = self.runner.signals
-        return not (signals.stop.is_set() or signals.is_ending) and self.health.may_begin(job)
+        return not signals.is_ending and self.health.may_begin(job)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from flows import Client, JobType, PausePolicy
 from flows.enqueue import enqueue_many, using
@@ -111,7 +111,44 @@ def working(store: JobStore, *types: JobType, **options: Any) -> Iterator[None]:
         raise errors[0]
 
 
-def until(true: Callable[[], Any], seconds: float = 20) -> None:
+@contextmanager
+def meanwhile(act: Callable[[], object]) -> Iterator[None]:
+    """Do something in a thread beside the block; the block ends when that is done, and raises what it raised."""
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            act()
+        except BaseException as error:  # noqa: BLE001 - raised below
+            errors.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
+@contextmanager
+def statements(store: JobStore, *parts: str) -> Iterator[list[str]]:
+    """Note the statements that contain these parts, as they are sent by this store."""
+    sent: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if all(part in statement for part in parts):
+            sent.append(statement)
+
+    event.listen(store.db.engine, "before_cursor_execute", note)
+    try:
+        yield sent
+    finally:
+        event.remove(store.db.engine, "before_cursor_execute", note)
+
+
+def until(true: Callable[[], Any], seconds: float = 60) -> None:
     """Wait until something is true."""
     end = time.monotonic() + seconds
     while not true():

@@ -9,7 +9,7 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -51,6 +51,9 @@ class Remote:
     #: Seconds before every page and every detail.
     page_delay: float = 0.0
     delay: float = 0.0
+    #: Called before a page or a detail is answered, with how many of them were asked for so far.
+    on_page: Callable[[int], object] = lambda asked: None
+    on_detail: Callable[[int], object] = lambda asked: None
     #: A page with this cursor points back to the second.
     loop_at: int | None = None
     #: Extra raw items of the page at this cursor.
@@ -90,14 +93,16 @@ class Remote:
             self.authorizations.add(authorization)
             if key:
                 self.details[key] += 1
-                fault = self._due(self.faults.get(key) or self.faults.get("*"))
+                asked, fault = self.details.total(), self._due(self.faults.get(key) or self.faults.get("*"))
             else:
                 self.pages[cursor] += 1
-                fault = self._due(self.page_faults.get(cursor))
+                asked, fault = self.pages.total(), self._due(self.page_faults.get(cursor))
         if key:
+            self.on_detail(asked)
             time.sleep(self.delay)
             found = self.things.get(key)
             return fault or (Fault(404) if found is None else None), found
+        self.on_page(asked)
         time.sleep(self.page_delay)
         following: int | None = cursor + self.page_size
         if following is not None and following >= len(self.things):

@@ -78,12 +78,12 @@ class Daemon:
         """Whether it works."""
         return self._thread.is_alive()
 
-    def end(self, *, seconds: float = 20) -> WorkResult:
+    def end(self, *, seconds: float = 60) -> WorkResult:
         """Stop it and return its result."""
         self.stop.set()
         return self.join(seconds=seconds)
 
-    def join(self, *, seconds: float = 20) -> WorkResult:
+    def join(self, *, seconds: float = 60) -> WorkResult:
         """Wait until it ends by itself."""
         self._thread.join(seconds)
         assert not self.is_running, "it does not end"
@@ -109,7 +109,7 @@ def daemon() -> Iterator[Callable[..., Daemon]]:
         one._thread.join(20)
 
 
-def eventually(condition: Callable[[], Any], *, seconds: float = 20) -> None:
+def eventually(condition: Callable[[], Any], *, seconds: float = 60) -> None:
     """Wait for a condition."""
     end = time.monotonic() + seconds
     while not condition():

@@ -16,7 +16,7 @@ from flows.sync import run as engine
 from jobs import JobStore, Snooze
 from jobs.listing.listing_claim import ListingClaim
 from jobs.listing.page_plan import Item
-from tests.support.fake_remote import pauses, run_out, until
+from tests.support.fake_remote import meanwhile, pauses, run_out, statements, until
 from tests.support.fake_things_api import CLIENT, LANE, Fault, Remote, change, declare, live, query, serving
 
 
@@ -51,26 +51,20 @@ def test_the_first_page_is_the_probe(store: JobStore, remote: Remote) -> None:
     """With nothing due, a run of a client whose pause has run out asks for one page, and goes on when it came."""
     pause(store)
     run_out(store)
-    remote.page_delay = 0.3
-    asked: list[tuple[int, str]] = []
-    halt = threading.Event()
+    seen: list[str] = []
 
-    def watch() -> None:
-        while not halt.is_set():
-            asked.append((remote.requests, store.pause_history.latest()[0].state))
-            time.sleep(0.02)
+    def look(_: int) -> None:
+        seen.append(store.pause_history.latest()[0].state)
 
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        result = run(store, remote)
-    finally:
-        halt.set()
-        thread.join()
+    remote.on_page = remote.on_detail = look
+    # What does not wait for the first page is sent before that.
+    remote.page_delay = 0.1
+    result = run(store, remote)
     assert (result.state, result.succeeded) == ("success", 30)
     assert live(store) == set(remote.things)
     assert pauses(store) == [("person", 0, 1, "probe")]
-    assert max(requests for requests, state in asked if state != "ended") == 1
+    assert seen[0] != "ended"
+    assert set(seen[1:]) == {"ended"}
 
 
 @pytest.mark.parametrize(
@@ -157,18 +151,25 @@ def test_a_check_goes_before_the_listing(store: JobStore, remote: Remote) -> Non
 
 @pytest.mark.parametrize("well", [True, False, None])
 def test_a_run_waits_a_moment_for_the_probe_of_another(
-    store: JobStore, remote: Remote, later: Any, monkeypatch: pytest.MonkeyPatch, well: bool | None
+    store: JobStore, remote: Remote, monkeypatch: pytest.MonkeyPatch, well: bool | None
 ) -> None:
     """It goes on if that went well, makes the probe itself if nobody answered, and says that it is paused else."""
+    monkeypatch.setattr(pause_gate, "WAIT_FOR_PROBE", 60.0)
+    monkeypatch.setattr(pause_gate, "POLL", 0.05)
     pause(store)
     run_out(store)
     probe = store.probes.begin(CLIENT, worker="elsewhere:1:1:1", lease=60)
     assert probe is not None
     end = {"durations": [60], "reason": "down", "set_by": "elsewhere:1:1:1"}
-    later(0.6, lambda: store.probes.end(probe, well, **end))  # type: ignore[arg-type]
-    began = time.monotonic()
-    result = run(store, remote)
-    assert time.monotonic() - began >= 0.5
+
+    def end_it() -> None:
+        # The run has tried three times to make the probe itself.
+        until(lambda: len(tries) >= 3)
+        assert remote.requests == 0
+        store.probes.end(probe, well, **end)  # type: ignore[arg-type]
+
+    with statements(store, "UPDATE pause", "probe_by") as tries, meanwhile(end_it):
+        result = run(store, remote)
     assert result.state == ("paused" if well is False else "success")
     assert (remote.requests == 0) == (well is False)
 
@@ -195,15 +196,14 @@ def test_a_dry_run_is_no_probe(store: JobStore, remote: Remote) -> None:
     assert pauses(store) == [("person", 0, 0, None)]
 
 
-def test_a_pause_that_has_run_out_by_another_stops_the_listing(store: JobStore, remote: Remote, later: Any) -> None:
+def test_a_pause_that_has_run_out_by_another_stops_the_listing(store: JobStore, remote: Remote) -> None:
     """Run out is not over: a run under way asks for nothing more when somebody paused the client and nobody has tested it."""
-    remote.page_delay = 0.2
 
-    def meddle() -> None:
-        until(lambda: remote.pages.total() == 1)
-        pause(store, 0.01)
+    def meddle(_: int) -> None:
+        pause(store)
+        run_out(store)
 
-    later(0, meddle)
+    remote.on_page = meddle
     result = run(store, remote)
     assert result.state == "paused"
     assert remote.pages.total() == 1
@@ -230,40 +230,41 @@ def test_runs_hold_to_declared_windows(store: JobStore, remote: Remote) -> None:
     assert pauses(store) == [("window", 0, 1, "probe")]
 
 
-def test_a_window_that_begins_during_a_run(store: JobStore, remote: Remote, later: Any) -> None:
+def test_a_window_that_begins_during_a_run(store: JobStore, remote: Remote) -> None:
     """The run ends as paused at its begin, between two entities; the next one goes on behind it."""
     if store.db.dialect != "sqlite":
         pytest.skip("needs a clock that can be set")
     minute = datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
     policy = PausePolicy(windows=(Window(f"{minute:%H:%M}", f"{minute + timedelta(minutes=5):%H:%M}"),))
     remote.fill(300)
-    remote.page_size, remote.delay = 1000, 0.05
+    remote.page_size = 1000
     begins = [float("inf")]
     store.db.clock = lambda: minute + timedelta(seconds=max(-60.0, time.monotonic() - begins[0]))
 
-    def begin() -> None:
-        until(lambda: remote.details.total() > 20)
-        begins[0] = time.monotonic()
+    def begin(asked: int) -> None:
+        if asked == 21:
+            begins[0] = time.monotonic()
+        if asked > 20:
+            until(store.pauses.in_force)
+            time.sleep(0.05)
 
-    later(0, begin)
+    remote.on_detail = begin
     result = run(JobStore(store.db), remote, pause=policy)
     assert (result.state, result.failed) == ("paused", 0)
-    # Two batches were in hand; what nobody had begun went back.
+    # Hundreds were in hand; what nobody had begun went back.
     assert 20 <= result.succeeded < 100
     assert query(store, "SELECT count(*) AS n FROM job WHERE state = 'processing'") == [{"n": 0}]
 
 
-def test_late_trouble_of_a_listing_changes_nothing(store: JobStore, remote: Remote, later: Any) -> None:
+def test_late_trouble_of_a_listing_changes_nothing(store: JobStore, remote: Remote) -> None:
     """A person resumes while a page is on its way that is then refused; the answer belongs to the time before."""
     remote.page_faults[0] = Fault(401)
-    remote.page_delay = 0.6
 
-    def meddle() -> None:
-        until(lambda: remote.pages.total() == 1)
+    def meddle(_: int) -> None:
         pause(store)
         store.pauses.resume(CLIENT, by="anna")
 
-    later(0, meddle)
+    remote.on_page = meddle
     result = run(store, remote)
     assert (result.state, result.message[:8]) == ("failed", "listing:")
     assert pauses(store) == [("person", 0, 0, "anna")]
@@ -305,7 +306,7 @@ def test_a_page_that_is_not_ready_tests_nothing(store: JobStore, remote: Remote)
 def test_a_probe_without_a_result_is_made_ever_more_seldom(
     store: JobStore, remote: Remote, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A check that is never ready is asked again after 1, 2, 4 … rests, and a stop ends the wait at once."""
+    """A check that is never ready is asked again after 1, 2, 4 … rests."""
     monkeypatch.setattr(pause_gate, "FIRST_REST", 0.05)
     asked: list[float] = []
     stop = threading.Event()
@@ -313,15 +314,33 @@ def test_a_probe_without_a_result_is_made_ever_more_seldom(
     def check(http: Any) -> Snooze:
         asked.append(time.monotonic())
         if len(asked) == 4:
-            threading.Timer(0.1, stop.set).start()
+            stop.set()
         return Snooze(1, "not yet")
 
     pause(store)
     run_out(store)
     run(store, remote, client={"check": check}, options={"wait": 900.0, "stop": stop})
-    assert time.monotonic() - asked[-1] < 60
     assert len(asked) == 4
     assert [after - before > rest for before, after, rest in zip(asked, asked[1:], (0.05, 0.1, 0.2), strict=False)] == [True] * 3
+
+
+def test_a_stop_ends_the_rest_between_two_probes(store: JobStore, remote: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that rests for an hour notices it within a second."""
+    monkeypatch.setattr(pause_gate, "FIRST_REST", 3600.0)
+    stop = threading.Event()
+    asked: list[int] = []
+
+    def check(http: Any) -> Snooze:
+        asked.append(1)
+        stopping.start()
+        return Snooze(1, "not yet")
+
+    pause(store)
+    run_out(store)
+    stopping = threading.Timer(0.1, stop.set)
+    result = run(store, remote, client={"check": check}, options={"wait": 9000.0, "stop": stop})
+    stopping.join()
+    assert (len(asked), result.seconds < 300) == (1, True)
 
 
 def test_a_probe_that_cannot_be_sent_is_made_once(store: JobStore, remote: Remote) -> None:

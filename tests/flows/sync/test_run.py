@@ -15,6 +15,7 @@ from flows.run_result import RunResult
 from flows.sync import run as engine
 from jobs import JobStore, Success
 from jobs.listing.listing_claim import ListingClaim
+from tests.support.fake_remote import until
 from tests.support.fake_things_api import CLIENT, LANE, SYNC, Fault, Remote, change, declare, dump, live, query, serving, states
 
 ELSEWHERE = "elsewhere:4711:1:1"
@@ -233,9 +234,10 @@ def test_second_run_at_the_same_time_is_skipped(store: JobStore, remote: Remote,
 def test_two_runs_race(store: JobStore, remote: Remote, open_store: Callable[..., JobStore]) -> None:
     """Of two runs that start together one works and one is skipped."""
     remote.fill(30)
-    remote.delay = 0.01
     stores = [store, open_store()]
     results: list[RunResult] = []
+    # The one that works gets its first page when the other one has ended, so that both are there at the same time.
+    remote.on_page = lambda asked: until(lambda: results)
     threads = [threading.Thread(target=lambda one=one: results.append(run(one, remote))) for one in stores]
     for thread in threads:
         thread.start()
@@ -276,16 +278,13 @@ def test_stop_mid_run(store: JobStore, remote: Remote) -> None:
     assert query(store, "SELECT max(attempts) AS n, max(rescues) AS r FROM job") == [{"n": 1, "r": 0}]
 
 
-def test_stop_while_listing(store: JobStore, remote: Remote, later: Any) -> None:
+def test_stop_while_listing(store: JobStore, remote: Remote) -> None:
     """A listing that was stopped goes on behind its last stored page."""
     remote.fill(100)
-    remote.page_delay = 0.08
     stop = threading.Event()
-    later(0.3, stop.set)
+    remote.on_page = lambda asked: stop.set() if asked == 4 else None
     result = run(store, remote, delete_missing=True, options={"stop": stop})
-    assert counts(result, "stopped deleted") == ("stop", 0)
-    assert 0 < result.pages < 10
-    remote.page_delay = 0
+    assert counts(result, "stopped pages deleted") == ("stop", 4, 0)
     assert counts(run(store, remote, delete_missing=True), "state stopped") == ("success", "end")
     assert remote.pages == dict.fromkeys(range(0, 100, 10), 1)
     assert live(store) == set(remote.things)
@@ -299,7 +298,6 @@ def test_stop_before_a_single_job_begins(store: JobStore, remote: Remote) -> Non
     class Watching(SilentTracker):
         def batch(self, keys: list[str], work: Callable[[], Judged]) -> Judged:
             stop.set()
-            time.sleep(0.5)
             return work()
 
     run(store, remote, options={"stop": stop, "tracker": Watching()})
@@ -421,12 +419,16 @@ def test_concurrency_is_bounded(store: JobStore, remote: Remote) -> None:
     """No more fetches at once than declared, although two batches are in hand."""
     remote.fill(60)
     lock, now, most = threading.Lock(), 0, 0
+    all_there = threading.Event()
 
     def fetch(http: HttpClient, entity: Entity) -> Any:
         nonlocal now, most
         with lock:
             now += 1
             most = max(most, now)
+            if now == 3:
+                all_there.set()
+        assert all_there.wait(30)
         time.sleep(0.003)
         with lock:
             now -= 1
@@ -439,8 +441,9 @@ def test_concurrency_is_bounded(store: JobStore, remote: Remote) -> None:
 def test_listing_and_working_overlap(store: JobStore, remote: Remote) -> None:
     """Entities of the first page are worked while later pages are still to come."""
     remote.fill(50)
-    remote.page_delay = 0.1
-    early: list[int] = []
+    early: list[int] = [0]
+    # The last page comes when what three others have shown is done.
+    remote.on_page = lambda asked: until(lambda: max(early) >= 30) if asked == 5 else None
 
     class Watching(SilentTracker):
         def progress(self, progress: Progress) -> None:
@@ -498,14 +501,13 @@ def test_secrets_are_in_no_table(store: JobStore, remote: Remote, caplog: pytest
 
 
 @pytest.mark.parametrize("table", ["job", "record", "listing", "attempt"])
-def test_database_failure_ends_the_run(store: JobStore, remote: Remote, table: str, later: Any) -> None:
+def test_database_failure_ends_the_run(store: JobStore, remote: Remote, table: str) -> None:
     """A table that vanishes mid-run ends the run with the database's error, soon, and leaves no thread behind."""
     from sqlalchemy.exc import SQLAlchemyError
 
     remote.fill(200)
-    remote.delay = 0.01
     before = threading.active_count()
-    later(0.3, lambda: change(store, f"DROP TABLE {table}"))
+    remote.on_detail = lambda asked: change(store, f"DROP TABLE {table}") if asked == 20 else None
     started = time.monotonic()
     with pytest.raises(SQLAlchemyError):
         run(store, remote)
@@ -514,11 +516,11 @@ def test_database_failure_ends_the_run(store: JobStore, remote: Remote, table: s
     assert not left, before
 
 
-def test_run_that_was_taken_over(store: JobStore, remote: Remote, later: Any) -> None:
+def test_run_that_was_taken_over(store: JobStore, remote: Remote) -> None:
     """A run whose right another process took ends as failed, says so, and leaves nothing in hand."""
     remote.fill(60)
-    remote.page_delay = 0.1
-    later(0.25, lambda: change(store, f"UPDATE listing SET claim_no = claim_no + 1, worker = '{ELSEWHERE}'"))
+    taken = f"UPDATE listing SET claim_no = claim_no + 1, worker = '{ELSEWHERE}'"
+    remote.on_page = lambda asked: change(store, taken) if asked == 3 else None
     result = run(store, remote, delete_missing=True)
     assert counts(result, "state deleted") == ("failed", 0)
     assert "another process" in result.message

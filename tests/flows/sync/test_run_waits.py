@@ -2,23 +2,24 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from flows import PausePolicy
+from flows.execution import outcomes
 from flows.pauses import open_pauses
 from flows.progress import Progress, SilentTracker
 from flows.run_result import RunResult
 from flows.sync import listing_thread, pause_gate
 from flows.sync import run as engine
-from flows.worker import feed
+from flows.worker import feed, heartbeat
 from jobs import JobStore, Queue, Retry, Snooze
 from jobs.listing.listing_claim import ListingBusy, ListingClaim
-from tests.support.fake_remote import pauses, until
-from tests.support.fake_things_api import CLIENT, SYNC, Fault, Remote, declare, live, query, serving
+from tests.support.fake_remote import meanwhile, pauses, run_out, until
+from tests.support.fake_things_api import CLIENT, SYNC, Fault, Remote, change, declare, live, query, serving
 
 SHORT = PausePolicy(after=2, durations=(0.1,), enforced={401: 0.1})
 
@@ -27,6 +28,7 @@ SHORT = PausePolicy(after=2, durations=(0.1,), enforced={401: 0.1})
 def remote(monkeypatch: pytest.MonkeyPatch) -> Iterator[Remote]:
     """A remote system with thirty things, whose pauses are short."""
     monkeypatch.setattr(open_pauses, "SHORTEST_PAUSE", 0.1)
+    monkeypatch.setattr(pause_gate, "LOOK_EVERY", 0.1)
     monkeypatch.setattr(listing_thread, "PAGE_RETRY", Retry(max_retries=3, delay=0.05, jitter=False))
     with serving(Remote()) as found:
         found.fill(30)
@@ -41,15 +43,24 @@ def run(
 
 
 class Watch(SilentTracker):
-    """Keeps what was said about waiting."""
+    """Keeps what was said about waiting, and does something each time that this is something new."""
 
-    def __init__(self) -> None:
+    def __init__(self, act: Callable[[], object] = lambda: None) -> None:
         self.said: list[str] = []
+        self._act = act
+        self._last = ""
+        self._lock = threading.Lock()
 
     def progress(self, progress: Progress) -> None:
         """Keep it."""
-        if progress.waiting and progress.waiting not in self.said:
-            self.said.append(progress.waiting)
+        with self._lock:
+            if (waiting := progress.waiting) == self._last:
+                return
+            self._last = waiting
+            if not waiting:
+                return
+            self.said.append(waiting)
+        self._act()
 
 
 @pytest.mark.parametrize("fault", [Fault(429), Fault(500)], ids=["asked", "level"])
@@ -60,14 +71,16 @@ def test_pauses_are_waited_for(store: JobStore, remote: Remote, fault: Fault, wh
         remote.page_faults[10] = replace(fault, times=2)
     else:
         remote.faults["k3"] = replace(fault, times=2)
-    watch = Watch()
-    result = run(store, remote, options={"tracker": watch})
+    # Each pause ends when the run has said that it waits for it.
+    watch = Watch(lambda: (time.sleep(0.1), run_out(store)))
+    policy = PausePolicy(after=2, durations=(100, 200, 300))
+    result = run(store, remote, wait=900, pause=policy, options={"tracker": watch})
     assert (result.state, result.listed, result.succeeded, result.failed) == ("success", 30, 30, 0)
     assert live(store) == set(remote.things)
     assert {key: n for key, n in remote.details.items() if n > 1} == ({} if where == "page" else {"k3": 3})
     assert (remote.pages[10], remote.pages[20]) == (3 if where == "page" else 1, 1)
     if fault.status == 429:
-        assert result.waited > 0.05
+        assert result.waited >= 0.1
         assert any(said.startswith("paused until ") and said.endswith(", goes on by itself") for said in watch.said)
     assert query(store, "SELECT state, worker FROM listing") == [{"state": "complete", "worker": None}]
 
@@ -84,7 +97,6 @@ def test_a_person_ends_a_long_rate_limit(
     fault = Fault(429, headers=headers, times=1)
     (remote.page_faults if where == "page" else remote.faults)[10 if where == "page" else "k3"] = fault  # type: ignore[index]
     resumed: list[float] = []
-    monkeypatch.setattr(pause_gate, "LOOK_EVERY", 0.2)
 
     def resume() -> None:
         until(store.pauses.in_force)
@@ -119,58 +131,39 @@ def test_a_refused_sign_in_ends_a_run_under_way(store: JobStore, remote: Remote)
 
 def test_a_pause_that_is_there_is_waited_for(store: JobStore, remote: Remote) -> None:
     """A run that begins during a pause begins with it; the right to run is its own meanwhile."""
-    store.pauses.open(CLIENT, 0.3, cause="asked", reason="slow down", set_by="elsewhere")
-    result = run(store, remote)
+    store.pauses.open(CLIENT, 600, cause="asked", reason="slow down", set_by="elsewhere")
+    result = run(store, remote, wait=900, options={"tracker": Watch(lambda: (time.sleep(0.2), run_out(store)))})
     assert (result.state, result.succeeded) == ("success", 30)
-    assert 0.2 < result.waited < result.seconds
+    assert 0.2 <= result.waited < result.seconds
     assert pauses(store) == [("asked", 0, 1, "probe")]
 
 
-def test_a_stop_ends_the_waiting(store: JobStore, remote: Remote, later: Any) -> None:
+def test_a_stop_ends_the_waiting(store: JobStore, remote: Remote) -> None:
     """At once, and what was done stays."""
     remote.page_faults[10] = Fault(429, headers={"Retry-After": "600"})
-    stop, watch = threading.Event(), Watch()
-
-    def stop_it() -> None:
-        until(lambda: bool(watch.said))
-        stopped.append(time.monotonic())
-        stop.set()
-
-    stopped: list[float] = []
-    later(0, stop_it)
-    result = run(store, remote, wait=900, options={"stop": stop, "tracker": watch})
-    assert time.monotonic() - stopped[0] < 60
+    stop = threading.Event()
+    result = run(store, remote, wait=900, options={"stop": stop, "tracker": Watch(stop.set)})
+    assert result.seconds < 300
     assert (result.state, result.listed) == ("paused", 10)
     assert query(store, "SELECT state, worker FROM listing") == [{"state": "listing", "worker": None}]
 
 
-def test_a_person_ends_the_waiting(store: JobStore, remote: Remote, later: Any) -> None:
+def test_a_person_ends_the_waiting(store: JobStore, remote: Remote) -> None:
     """Resumed, the run goes on before the pause has run out; paused by a person, it ends."""
     slow_down = {"cause": "asked", "reason": "slow down", "set_by": "elsewhere"}
     store.pauses.open(CLIENT, 600, **slow_down)
-    watch = Watch()
-
-    def resume() -> None:
-        until(lambda: bool(watch.said))
-        store.pauses.resume(CLIENT, by="anna")
-
-    later(0, resume)
-    result = run(store, remote, wait=900, options={"tracker": watch})
+    resumed = Watch(lambda: store.pauses.resume(CLIENT, by="anna"))
+    result = run(store, remote, wait=900, options={"tracker": resumed})
     assert (result.state, result.succeeded) == ("success", 30)
     store.pauses.open(CLIENT, 600, **slow_down)
-    other = Watch()
-
-    def pause() -> None:
-        until(lambda: bool(other.said))
-        store.pauses.open(CLIENT, None, cause="person", reason="stop", set_by="anna")
-
-    later(0, pause)
-    result = run(store, remote, wait=900, options={"tracker": other})
+    paused = Watch(lambda: store.pauses.open(CLIENT, None, cause="person", reason="stop", set_by="anna"))
+    result = run(store, remote, wait=900, options={"tracker": paused})
     assert (result.state, result.paused_until) == ("paused", None)
 
 
-def test_while_waiting_nothing_is_held(store: JobStore, remote: Remote, later: Any) -> None:
+def test_while_waiting_nothing_is_held(store: JobStore, remote: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
     """No transaction is open, no job is claimed, and the lease of the run is renewed."""
+    monkeypatch.setattr(heartbeat, "RENEWALS", 600)
     remote.page_faults[10] = Fault(429, headers={"Retry-After": "600"})
     stop, watch = threading.Event(), Watch()
     found: list[Any] = []
@@ -187,17 +180,24 @@ def test_while_waiting_nothing_is_held(store: JobStore, remote: Remote, later: A
             until(lambda: query(store, f"SELECT count(*) AS n FROM pg_stat_activity WHERE {idle}") == [{"n": 0}])
         with store.db.write():
             pass
-        stop.set()
 
-    later(0, look)
-    run(store, remote, wait=900, options={"stop": stop, "tracker": watch, "queue": Queue(CLIENT, lease=3.0)})
+    def look_and_stop() -> None:
+        try:
+            look()
+        finally:
+            stop.set()
+
+    with meanwhile(look_and_stop):
+        run(store, remote, wait=900, options={"stop": stop, "tracker": watch, "queue": Queue(CLIENT, lease=60)})
     assert [type(one) for one in found] == [ListingBusy]
 
 
-def test_a_page_that_is_never_ready_ends_the_run(store: JobStore, remote: Remote) -> None:
+def test_a_page_that_is_never_ready_ends_the_run(store: JobStore, remote: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
     """After ten waits in a row that led to nothing, and `wait` seconds in all; it is not asked hundreds of times."""
-    remote.page_faults[0] = Fault(202, b"{}", headers={"Retry-After": "0"})
-    result = run(store, remote, wait=1.0)
+    monkeypatch.setattr(listing_thread, "LONGER_EACH_TIME", 0.01)
+    monkeypatch.setattr(outcomes, "NOT_READY_DELAY", 0.01)
+    remote.page_faults[0] = Fault(202, b"{}")
+    result = run(store, remote, wait=0.3)
     assert result.state == "failed"
     assert 10 <= remote.requests <= 20
 
@@ -205,10 +205,11 @@ def test_a_page_that_is_never_ready_ends_the_run(store: JobStore, remote: Remote
 def test_retries_are_waited_for(store: JobStore, remote: Remote) -> None:
     """Within `wait`; those that are further away are left."""
     remote.faults["k7"] = Fault(500, times=1)
-    watch = Watch()
+    # The retry is due when the run has said that it waits for it.
+    watch = Watch(lambda: change(store, "UPDATE job SET available_at = created_at WHERE state = 'queued'"))
     policy = PausePolicy(after=100)
-    retry = Retry(max_retries=1, delay=1.5, jitter=False)
-    result = run(store, remote, pause=policy, retry=retry, options={"tracker": watch})
+    retry = Retry(max_retries=1, delay=600, jitter=False)
+    result = run(store, remote, wait=900, pause=policy, retry=retry, options={"tracker": watch})
     assert (result.state, result.succeeded, result.pending, result.waited) == ("success", 30, 0, 0)
     assert any(said.startswith("next retry at ") for said in watch.said)
     remote.faults["k7"] = Fault(500, times=1)
@@ -223,7 +224,7 @@ def test_snoozing_for_ever_is_bounded(store: JobStore, remote: Remote) -> None:
 
     def fetch(_: Any, entity: Any) -> Any:
         tried.append(entity.key)
-        return Snooze(0.01, "not yet")
+        return Snooze(0.05, "not yet")
 
     remote.things = {"k0": remote.things["k0"]}
     result = run(store, remote, wait=0.2, fetch=fetch)
@@ -256,14 +257,14 @@ def test_pauses_for_ever_are_bounded(store: JobStore, remote: Remote) -> None:
     assert 5 < remote.requests < 25
 
 
-@pytest.mark.parametrize("wait", [None, 30.0])
-def test_a_second_run_is_skipped_or_waits_its_turn(store: JobStore, remote: Remote, later: Any, wait: float | None) -> None:
+@pytest.mark.parametrize("wait", [None, 60.0])
+def test_a_second_run_is_skipped_or_waits_its_turn(store: JobStore, remote: Remote, wait: float | None) -> None:
     """With a `wait` that somebody asked for it waits until the first one has ended; else there is nothing to do."""
     claim = store.listings.claim(SYNC, CLIENT, worker="elsewhere:1:1:1", lease=60)
     assert isinstance(claim, ListingClaim)
     store.listings.complete(claim)
-    watch = Watch()
-    later(0.3, lambda: store.listings.release(claim))
+    # The first one ends when the second one has said that it waits.
+    watch = Watch(lambda: store.listings.release(claim))
     result = run(store, remote, wait=wait, options={"tracker": watch})
     assert (result.state, result.exit_code) == ("skipped" if wait is None else "success", 0)
     assert (watch.said != []) == (wait is not None)

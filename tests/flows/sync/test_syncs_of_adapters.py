@@ -179,30 +179,24 @@ def test_files_arrive_change_and_go(server: Ftp | Sftp, store: JobStore) -> None
 
 def test_file_that_is_being_written_is_neither_read_nor_deleted(serve_ftp: Callable[..., Ftp], store: JobStore) -> None:
     """A known file that grows is left as it is, and nothing at all is deleted in that run; the next one catches up."""
-    ftp = serve_ftp()
+    from pyftpdlib.handlers import FTPHandler
+
+    is_growing = False
+
+    def ftp_MLSD(self: Any, path: str) -> Any:  # noqa: N802
+        if is_growing:
+            with (ftp.root / "out" / "b.csv").open("ab") as file:
+                file.write(b"more")
+        return FTPHandler.ftp_MLSD(self, path)
+
+    ftp = serve_ftp(ftp_MLSD=ftp_MLSD)
     fill(ftp.root / "out", {"a.csv": b"a", "b.csv": b"b", "c.csv": b"c"})
     engine.run(file_sync(ftp), store)
 
-    import threading
-    import time
-
     (ftp.root / "out" / "c.csv").unlink()
-    stop = threading.Event()
-
-    def write() -> None:
-        while not stop.is_set():
-            with (ftp.root / "out" / "b.csv").open("ab") as file:
-                file.write(b"more")
-            time.sleep(0.01)
-
-    thread = threading.Thread(target=write)
-    thread.start()
-    try:
-        time.sleep(0.05)
-        result = engine.run(file_sync(ftp, listing={"settle": 0.3}), store)
-    finally:
-        stop.set()
-        thread.join()
+    is_growing = True
+    result = engine.run(file_sync(ftp, listing={"settle": 0.05}), store)
+    is_growing = False
     assert (result.state, result.deleted) == ("success", 0)
     assert records(store) == {"/out/a.csv": {"text": "a"}, "/out/b.csv": {"text": "b"}, "/out/c.csv": {"text": "c"}}
 

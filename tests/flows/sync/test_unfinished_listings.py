@@ -14,7 +14,6 @@ from flows.sync import run as engine
 from flows.sync.unfinished_listings import UnfinishedListings
 from flows.worker.queue_processing import WorkResult, work
 from jobs import JobStore
-from tests.support.fake_remote import until
 from tests.support.fake_things_api import CLIENT, SYNC, Fault, Remote, declare, dump, live, query, serving
 
 CALM = PausePolicy(after=1000)
@@ -29,16 +28,29 @@ def remote() -> Iterator[Remote]:
         yield found
 
 
-def worker(store: JobStore, remote: Remote, *, stop: threading.Event | None = None, **fields: Any) -> WorkResult:
-    """Work what is due, as `syncs work --until-empty` does, or until stopped."""
+def worker(
+    store: JobStore,
+    remote: Remote,
+    *,
+    stop: threading.Event | None = None,
+    halts: list[threading.Event] | None = None,
+    **fields: Any,
+) -> WorkResult:
+    """Work what is due, as `syncs work --until-empty` does, or until stopped; `halts` gets what ends its listings."""
     sync = declare(remote.url, **{"pause": CALM, "listing": FULL, **fields})
     registry = Registry(clients={CLIENT: sync.client}, syncs={SYNC: sync})
+
+    def listings(syncs: list[str], halt: threading.Event) -> UnfinishedListings:
+        if halts is not None:
+            halts.append(halt)
+        return UnfinishedListings(store, registry, syncs, stop=halt)
+
     return work(
         store,
         registry,
         until_empty=stop is None,
         stop=stop,
-        listings=lambda syncs, halt: UnfinishedListings(store, registry, syncs, stop=halt),
+        listings=listings,
     )
 
 
@@ -94,21 +106,21 @@ def test_a_page_that_fails_is_not_tried_at_once(store: JobStore, remote: Remote)
     assert (remote.pages[0], remote.pages[10], remote.pages[20]) == (1, 1, 5)
 
 
-def test_a_stop_ends_it(store: JobStore, remote: Remote, later: Any) -> None:
+def test_a_stop_ends_it(store: JobStore, remote: Remote) -> None:
     """After the page in hand, and it is continued later."""
     interrupt(store, remote)
     remote.forget()
-    remote.page_delay = 0.2
     remote.page_size = 1
-    stop = threading.Event()
+    stop, halts = threading.Event(), list[threading.Event]()
 
-    def stop_it() -> None:
-        until(lambda: remote.pages.total() >= 1)
+    def stop_it(_: int) -> None:
         stop.set()
+        # The worker passes it on within a tenth of a second; the page in hand comes after that.
+        assert halts[0].wait(30)
 
-    later(0, stop_it)
-    worker(store, remote, stop=stop)
-    assert remote.pages.total() <= 3
+    remote.on_page = stop_it
+    worker(store, remote, stop=stop, halts=halts)
+    assert remote.pages.total() == 1
     assert query(store, "SELECT state, worker FROM listing") == [{"state": "listing", "worker": None}]
 
 

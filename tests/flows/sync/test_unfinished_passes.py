@@ -209,12 +209,11 @@ def test_a_stop_between_pages(store: JobStore, remote: Remote) -> None:
         def page(self, number: int, work: Any) -> Any:
             if number == 2:
                 stop.set()
-                remote.page_delay = 0.5
             return work()
 
     run(store, remote, options={"stop": stop, "full": True, "tracker": Stopping()})
     assert query(store, "SELECT state FROM listing") == [{"state": "listing"}]
-    remote.page_delay = 0
+    assert remote.pages.total() == 2
     result = run(store, remote, options={"full": True})
     assert result.state == "success"
     assert set(remote.details.values()) == {1}
