@@ -1,7 +1,5 @@
 """Opens connections and transactions on SQLite or PostgreSQL, with the settings that jobs need."""
 
-import contextlib
-import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -15,6 +13,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from jobs.db import clock as clocks
 from jobs.db.clock import Clock
 from jobs.db.json_codec import decode, document
+from jobs.db.sqlite_file import SqliteFile
 from jobs.db.sqlite_writer import SqliteWriter, WriterLock
 from jobs.errors import DatabaseUnavailable, DatabaseUrlError
 
@@ -76,7 +75,8 @@ class Database:
         self.clock = clock
         #: The ids of all types that the project declares, each between bars; empty where that is not known.
         self.declared_types = ""
-        self._writer = SqliteWriter(self.connect, file=_file_of(self.url))
+        self._file = _file_of(self.url)
+        self._writer = SqliteWriter(self.connect, file=self._file)
         if self.dialect == "sqlite":
             _make_folder(self.url)
         try:
@@ -94,7 +94,9 @@ class Database:
         if self.dialect == "postgresql":
             return create_engine(self.url, pool_size=8, max_overflow=24, pool_recycle=1800, **options)
         engine = create_engine(self.url, connect_args={"timeout": BUSY_TIMEOUT}, pool_size=8, max_overflow=24, **options)
-        event.listen(engine, "do_connect", _create_private)
+        if (file := self._file) is not None:
+            event.listen(engine, "do_connect", lambda *_: file.connecting())
+            event.listen(engine, "connect", lambda *_: file.connected())
         event.listen(engine, "connect", _configure_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
@@ -177,21 +179,14 @@ class Database:
         """Close every connection."""
         self._writer.close()
         self.engine.dispose()
+        if self._file is not None:
+            self._file.closed()
 
 
-def _file_of(url: URL) -> str | None:
-    """Return the path of a database that is a plain file; None for one in memory, a URI, and on PostgreSQL."""
+def _file_of(url: URL) -> SqliteFile | None:
+    """Return the file of a database; None for one in memory, a URI, and on PostgreSQL."""
     path = url.database if url.get_backend_name() == "sqlite" else None
-    return None if not path or path.startswith(("file:", ":memory:")) else str(Path(path).absolute())
-
-
-def _create_private(_dialect: Any, _record: Any, arguments: list[Any], _parameters: Any) -> None:
-    """Create the file of a new database for its owner alone, before SQLite does as the umask says."""
-    if arguments[0].startswith("file:"):  # a URI: its parameters say how it is opened
-        return
-    # SQLite gives the files beside it the same mode. A file that exists keeps the mode that somebody gave it.
-    with contextlib.suppress(OSError):
-        os.close(os.open(arguments[0], os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    return None if not path or path.startswith(("file:", ":memory:")) else SqliteFile(str(Path(path).absolute()))
 
 
 def _configure_sqlite(connection: Any, _record: Any) -> None:

@@ -3,13 +3,10 @@
 Also here: the lock that orders them, and the error that says that another process holds the database.
 """
 
-import math
 import sqlite3
 import threading
-import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
-from pathlib import Path
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Any
 
@@ -17,10 +14,8 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from jobs.db.prepared_statements import raise_driver_error
-from jobs.errors import DatabaseBusy, DatabaseReplaced
-
-CHECK_FILE_EVERY = 0.5
-"""Seconds between two looks whether the file is still the same; a look takes 2 µs, a small claim 100."""
+from jobs.db.sqlite_file import SqliteFile
+from jobs.errors import DatabaseBusy
 
 
 class SqliteBusy(DatabaseBusy, OperationalError):
@@ -91,52 +86,12 @@ class WriterLock:
         self.release()
 
 
-class SqliteFile:
-    """Looks whether the file of a database is still the one that was opened: SQLite writes on into a file that was deleted."""
-
-    def __init__(self, path: str) -> None:
-        self._path = Path(path)
-        self._identity: tuple[int, int] | None = None
-        self._checked_at = 0.0
-
-    def opened(self) -> None:
-        """Remember the file that is there."""
-        self._identity, self._checked_at = self._present(), time.monotonic()
-
-    def check(self) -> None:
-        """Compare, at most once in `CHECK_FILE_EVERY` seconds.
-
-        Raises:
-            DatabaseReplaced: another file is there, or none.
-        """
-        now = time.monotonic()
-        if self._identity is None or now - self._checked_at < CHECK_FILE_EVERY:
-            return
-        self._checked_at = now
-        # A file system that does not answer for a moment proves nothing.
-        with suppress(OSError):
-            if self._present() != self._identity:
-                # So that each further write looks again, and is refused too.
-                self._checked_at = -math.inf
-                raise DatabaseReplaced(
-                    f"{self._path} was removed or replaced while it was open: nothing more is written to the old file; "
-                    "start again to go on with the one that is there"
-                )
-
-    def _present(self) -> tuple[int, int] | None:
-        try:
-            found = self._path.stat()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        return found.st_dev, found.st_ino
-
-
 class SqliteWriter:
     """Write transactions of one process, one at a time.
 
     Args:
         connect: opens the connection; called for the first transaction, and again after the connection broke.
-        file: the path of the database; None where it is no plain file.
+        file: the database's file; None where it is no plain file.
 
     Writers queue here in order of arrival; inside SQLite they would poll with growing sleeps. All of them use one connection:
     checking one out for each transaction cost 100 µs, a third of a small claim.
@@ -147,9 +102,9 @@ class SqliteWriter:
     transaction by itself.
     """
 
-    def __init__(self, connect: Callable[[], Connection], *, file: str | None = None) -> None:
+    def __init__(self, connect: Callable[[], Connection], *, file: SqliteFile | None = None) -> None:
         self.lock = WriterLock()
-        self._file = None if file is None else SqliteFile(file)
+        self._file = file
         self.transaction = _TransactionContext(self, self._begin_in_sqlalchemy, self._commit_in_sqlalchemy)
         self.driver_transaction = _TransactionContext(self, self._begin_in_driver, self._commit_in_driver)
         self.single_statement = _TransactionContext(self, self._open, self._commit_in_sqlalchemy)
@@ -169,8 +124,6 @@ class SqliteWriter:
             return self._connection
         if self._connection is None or self._connection.closed:
             self._connection = self._connect()
-            if self._file is not None:
-                self._file.opened()
         # Looked up again after each failure, which may have replaced it.
         self._driver = self._connection.connection.driver_connection
         return self._connection

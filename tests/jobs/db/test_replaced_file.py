@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from jobs import Database, JobStore
-from jobs.db import sqlite_writer
+from jobs.db import sqlite_file
 from jobs.enqueueing.duplicates import NewJob
 from jobs.errors import DatabaseReplaced
 from jobs.job import Lane
@@ -32,7 +32,7 @@ def opened(file: Path) -> JobStore:
 @pytest.mark.parametrize("how", ["removed", "replaced", "folder moved"])
 def test_a_write_is_refused(tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The next write says so, and each one after it; a store that is opened anew works on the file that is there."""
-    monkeypatch.setattr(sqlite_writer, "CHECK_FILE_EVERY", 0.0)
+    monkeypatch.setattr(sqlite_file, "CHECK_EVERY", 0.0)
     file = tmp_path / "data" / "syncs.db"
     store = opened(file)
     store.enqueue([NewJob(LANE, {})])
@@ -47,7 +47,7 @@ def test_a_write_is_refused(tmp_path: Path, how: str, monkeypatch: pytest.Monkey
         with pytest.raises(DatabaseReplaced, match="was removed or replaced while it was open"):
             store.enqueue([NewJob(LANE, {})])
         # What was found once needs no second look after a time.
-        monkeypatch.setattr(sqlite_writer, "CHECK_FILE_EVERY", 3600.0)
+        monkeypatch.setattr(sqlite_file, "CHECK_EVERY", 3600.0)
     store.close()
     again = opened(file)
     again.enqueue([NewJob(LANE, {"its": "own"})])
@@ -56,9 +56,22 @@ def test_a_write_is_refused(tmp_path: Path, how: str, monkeypatch: pytest.Monkey
     again.close()
 
 
+def test_a_new_connection_makes_no_empty_file(tmp_path: Path) -> None:
+    """A read that opens a connection finds it before the next look at the file is due, and leaves no file behind."""
+    file = tmp_path / "syncs.db"
+    store = opened(file)
+    with store.db.read():
+        file.unlink()
+        # The connection above is in use, so this one is opened anew.
+        with pytest.raises(DatabaseReplaced), store.db.read():
+            pass
+    assert not file.exists()
+    store.close()
+
+
 def test_a_copy_in_place_is_the_same_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a backup tool does to the times of a file changes nothing."""
-    monkeypatch.setattr(sqlite_writer, "CHECK_FILE_EVERY", 0.0)
+    monkeypatch.setattr(sqlite_file, "CHECK_EVERY", 0.0)
     file = tmp_path / "syncs.db"
     store = opened(file)
     os.utime(file, (0, 0))
