@@ -19,6 +19,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, settings
 
 from flows import events
 from jobs import Database, JobStore
@@ -29,6 +30,9 @@ _MEMORY = Path("/dev/shm")
 if _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > 4 << 30:
     # Most tests make and drop databases; in memory that takes a third of the time. pytest's `tmp_path` is below it, too.
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))
+# How long an example takes, and how many are drawn in a while, says more of the machine than of what is tested.
+settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any-machine")
 _numbers = itertools.count(1)
 
 

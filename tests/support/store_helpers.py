@@ -10,16 +10,18 @@ import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import psutil
+import psycopg
 from sqlalchemy import select, text
 
 from jobs import JobStore, Retry, Success
+from jobs.db.change_listener import CHANNEL
 from jobs.db.json_codec import encode
 from jobs.fingerprint import content_hash
 from jobs.job import Content, Job, JobResult, Lane, Verdict
@@ -327,6 +329,23 @@ def _assert_ledger(store: JobStore, jobs: dict[int, dict[str, Any]]) -> None:
 # -- processes -----------------------------------------------------------------------------------------------------------------
 
 
+def wait_until(is_true: Callable[[], object], seconds: float = 60) -> None:
+    """Wait until something is true, with time enough for a machine that stalls."""
+    end = time.monotonic() + seconds
+    while not is_true():
+        assert time.monotonic() < end, "it did not come true"
+        time.sleep(0.01)
+
+
+def heard(listener: psycopg.Connection[Any]) -> list[str]:
+    """Return what a connection that listens has been told. They come in the order of the commits, so its own is the last."""
+    listener.execute(f"SELECT pg_notify('{CHANNEL}', 'the end')")
+    found: list[str] = []
+    while "the end" not in found:
+        found += [note.payload for note in listener.notifies(timeout=60, stop_after=1)]
+    return found[:-1]
+
+
 def environment(**more: str) -> dict[str, str]:
     """Return the environment of a process that imports our packages."""
     return {**os.environ, "PYTHONPATH": str(ROOT), **more}
@@ -339,7 +358,7 @@ def run_python(script: str, *arguments: str, **more: str) -> subprocess.Complete
         env=environment(**more),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=False,
     )
 
@@ -403,7 +422,7 @@ class ForkedWorkers:
         self._children.append(pid)
         return pid
 
-    def wait(self, pid: int, *, timeout: float = 30) -> None:
+    def wait(self, pid: int, *, timeout: float = 40) -> None:
         """Wait until a child has ended. It stays a zombie until the test ends: dead workers do, under careless parents."""
         deadline = time.monotonic() + timeout
         while psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ from sqlalchemy import event, text
 
 from jobs import JobStore
 from jobs.admin import vacuum
-from tests.support.store_helpers import LANE, done, enqueue, take
+from tests.support.store_helpers import LANE, done, enqueue, take, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -89,10 +88,7 @@ def test_it_comes_once_in_so_many_jobs(full: JobStore, monkeypatch: pytest.Monke
     for _ in range(4):
         work_off(full, N // 4)
         full._vacuum.close()
-    for _ in range(50):
-        if vacuums(full) >= 4:
-            break
-        time.sleep(0.1)
+    wait_until(lambda: vacuums(full) >= 4)
     assert vacuums(full) == 4
 
 
@@ -102,9 +98,8 @@ def test_a_vacuum_elsewhere_is_not_waited_for(full: JobStore, monkeypatch: pytes
     with full.db.write() as connection:
         connection.execute(text("LOCK TABLE job IN SHARE UPDATE EXCLUSIVE MODE"))
         work_off(full, 3000)
-        began = time.monotonic()
+        # One that waited would wait for this very thread.
         full._vacuum.close()
-        assert time.monotonic() - began < 5
     assert vacuums(full) == 0
 
 

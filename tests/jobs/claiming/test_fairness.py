@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from jobs import JobStore, Queue, Snooze
-from jobs.claiming.claim import CHECK_EVERY, LANES
+from jobs.claiming.claim import LANES
 from jobs.claiming.fairness import AGED_SHARE, AGEING, Rotation, outranking
 from jobs.claiming.priorities import Level
 from jobs.enqueueing.duplicates import NewJob
@@ -110,13 +110,13 @@ def test_delays_of_less_than_a_second(store: JobStore) -> None:
     began = time.monotonic()
     store.enqueue([NewJob(LANE, None, delay=0.3)])
     while not (jobs := take(store)):
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 60
         time.sleep(0.01)
     assert time.monotonic() - began >= 0.29
     began = time.monotonic()
     finish(store, done(jobs[0], Snooze(0.2)))
     while not take(store):
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 60
         time.sleep(0.01)
     assert time.monotonic() - began >= 0.19
 
@@ -282,16 +282,14 @@ def test_a_steady_flow_does_not_starve_what_is_less_urgent(open_store: Callable[
 
 @pytest.mark.rows("T16")
 def test_ageing_fires_in_real_time(open_store: Callable[..., JobStore]) -> None:
-    """With the database's own clock: some of the old ones are worked within the first seconds, most places stay urgent."""
-    store = open_store(ageing=0.01)
+    """With the database's own clock: what has waited long gets two places in each look for it, and none in between."""
+    store = open_store(ageing=0.01, check_every=600.0)
     put(store, LANE, *[0] * 200)
     time.sleep(0.2)
-    until = time.monotonic() + 2.5 * CHECK_EVERY
-    worked: Counter[int] = Counter()
-    while time.monotonic() < until:
-        worked += sum(flow(store, 1, step=lambda: time.sleep(0.02)), Counter())
-    assert worked[0] in (4, 6), "two in each look, and looks are a second apart"
-    assert worked[10] > 10 * worked[0]
+    for _ in range(3):
+        store._claims._aged_at.clear()  # a second has passed
+        worked = [step[0] for step in flow(store, 6, step=lambda: None)]
+        assert worked == [2, 0, 0, 0, 0, 0]
 
 
 @pytest.mark.rows("T16")

@@ -12,7 +12,6 @@ import pytest
 from sqlalchemy import event
 
 from jobs import Failure, JobStore, KeepPolicy, Queue, Rate, Snooze
-from jobs.claiming.claim import CHECK_EVERY
 from jobs.job import Job, Lane
 from tests.support.store_helpers import (
     AT_ONCE,
@@ -185,15 +184,15 @@ def test_a_smaller_limit_holds_at_once(open_store: Callable[..., JobStore]) -> N
 
 
 def test_a_new_limit_is_never_missed(open_store: Callable[..., JobStore]) -> None:
-    """A process that saw no limits a moment ago claims nothing past a new one; it reads it within a second."""
-    store, other = open_store(), open_store()
+    """A process that saw no limits a moment ago claims nothing past a new one; it reads it with its next check."""
+    store, other = open_store(), open_store(check_every=600.0)
     store.queues.register(Queue("default"))
     enqueue(store, range(20))
     enqueue(store, range(5), OTHER)
     assert len(take(other, 1)) == len(take(other, 1, OTHER)) == 1
     store.queues.register(THREE, declared=True)
     assert take(other, 10) == take(other, 10, LANE, OTHER) == []
-    time.sleep(CHECK_EVERY)
+    other._claims._checked_at.clear()
     assert len(take(other, 10)) == 1
 
 
@@ -280,7 +279,7 @@ def test_a_rate_counts_starts(open_store: Callable[..., JobStore]) -> None:
     assert take(store) == take(other) == []
     hint = store.queues.wait_hint(["default", "no such queue"])
     assert hint is not None
-    assert 50 < hint <= 60
+    assert 30 < hint <= 60
 
 
 def test_the_window_slides(store: JobStore) -> None:
@@ -291,12 +290,12 @@ def test_the_window_slides(store: JobStore) -> None:
     later(store, 30)
     assert len(take(store, 10)) == 3
     assert take(store) == []
-    later(store, 29)
+    later(store, 10)
     assert take(store) == []
     hint = store.queues.wait_hint(["default"])
     assert hint is not None
-    assert 0 <= hint <= 1
-    later(store, 1)
+    assert 0 <= hint <= 20
+    later(store, 20)
     assert len(take(store, 10)) == 2
     later(store, 30)
     assert len(take(store, 10)) == 3
@@ -328,7 +327,7 @@ def test_the_hint_is_for_those_that_wait(store: JobStore) -> None:
     assert both <= 10
     alone = store.queues.wait_hint(["default"])
     assert alone is not None
-    assert alone > 50
+    assert alone > 30
 
 
 def test_old_starts_are_deleted(open_store: Callable[..., JobStore]) -> None:
@@ -414,36 +413,43 @@ def test_on_postgresql_no_workers_clock_counts(open_store: Callable[..., JobStor
     for store in (past, future):
         hint = store.queues.wait_hint(["default"])
         assert hint is not None
-        assert 50 < hint <= 60
+        assert 30 < hint <= 60
 
 
 # -- a claim that hangs ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def hanging(open_store: Callable[..., JobStore], monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[JobStore, threading.Event]]:
-    """Return a store whose claims hang with the queue's row locked until told to go on."""
-    monkeypatch.setattr("jobs.claiming.limits.IDLE_IN_TRANSACTION", "300ms")
-    store, go = open_store(), threading.Event()
-    locked = threading.Event()
+class Hanging:
+    """A store whose claim hangs with the queue's row locked until told to go on."""
 
-    def stop(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+    def __init__(self, store: JobStore) -> None:
+        self.store = store
+        self.hangs, self.go = threading.Event(), threading.Event()
+        self._is_locked = False
+        event.listen(store.db.engine, "before_cursor_execute", self._stop)
+
+    def _stop(self, _connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         if "FOR UPDATE" in statement and "set_config" in statement:
-            locked.set()
-        elif locked.is_set() and "count(*)" in statement:
-            go.wait(10)
+            self._is_locked = True
+        elif self._is_locked and "count(*)" in statement:
+            self.hangs.set()
+            self.go.wait(60)
 
-    event.listen(store.db.engine, "before_cursor_execute", stop)
-    yield store, go
-    go.set()
+
+@pytest.fixture
+def hanging(open_store: Callable[..., JobStore]) -> Iterator[Hanging]:
+    """Only its own transactions end after being idle: those of others may be slow, on a busy machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jobs.claiming.limits.IDLE_IN_TRANSACTION", "300ms")
+        found = Hanging(open_store())
+    yield found
+    found.go.set()
 
 
 @pytest.mark.parametrize("dialect", ["postgresql"], indirect=True)
-def test_a_frozen_claim_does_not_lock_the_queue_for_ever(
-    hanging: tuple[JobStore, threading.Event], open_store: Callable[..., JobStore]
-) -> None:
+def test_a_frozen_claim_does_not_lock_the_queue_for_ever(hanging: Hanging, open_store: Callable[..., JobStore]) -> None:
     """PostgreSQL ends a transaction that went silent with the row locked; the others go on, and the frozen one took nothing."""
-    frozen, go = hanging
+    frozen, other = hanging.store, open_store()
     frozen.queues.register(THREE, declared=True)
     enqueue(frozen, range(10))
     errors: list[BaseException] = []
@@ -457,11 +463,12 @@ def test_a_frozen_claim_does_not_lock_the_queue_for_ever(
 
     thread = threading.Thread(target=claim)
     thread.start()
-    time.sleep(0.1)
-    assert len(take(open_store(), 2)) == 2
-    go.set()
+    assert hanging.hangs.wait(60)
+    assert len(take(other, 2)) == 2
+    hanging.go.set()
     thread.join()
     assert len(errors) == 1
     assert "idle-in-transaction" in str(errors[0])
     assert jobs == []
-    assert len(take(frozen)) == 1
+    assert len(take(other)) == 1
+    assert states(frozen) == {"processing": 3, "queued": 7}

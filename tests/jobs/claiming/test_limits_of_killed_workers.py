@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,17 @@ import pytest
 from jobs import JobStore, Queue, Rate
 from jobs.enqueueing.duplicates import NewJob
 from jobs.job import Lane
-from tests.support.store_helpers import LANE, OTHER, assert_invariants, forked_workers, query, start_audit, states
+from tests.support.store_helpers import (
+    LANE,
+    OTHER,
+    assert_invariants,
+    bring_forward,
+    forked_workers,
+    query,
+    start_audit,
+    states,
+    wait_until,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -24,18 +35,35 @@ SECOND = Lane("second", "other-api", "other.things")
 _MILLISECOND = timedelta(milliseconds=1)
 
 
-def storm(store: JobStore, url: str, effects: Path, lanes: list[Lane], *, kills: int) -> int:
-    """Work everything off with six workers and a batch of ten, a random one killed every 80 ms and replaced; return the kills."""
+def storm(
+    store: JobStore, url: str, effects: Path, lanes: list[Lane], *, jobs: list[NewJob], kills: int, is_full: Callable[[], bool]
+) -> int:
+    """Work off jobs with six workers and a batch of ten, a random one killed again and again; return the kills.
+
+    The jobs are queued again whenever few are left, until there were enough kills and the limits were used up: how long that
+    takes, and which of the workers have taken a job when they die, depends on the machine.
+    """
     dice = random.Random(14)
+
+    def top_up() -> None:
+        if states(store).get("queued", 0) < len(jobs) // 2:
+            store.enqueue(jobs)
+
+    # So that no worker ends before the storm does.
+    store.enqueue([NewJob(lanes[0], None, key="last", delay=3600)])
     with forked_workers(url, effects, max_rescues=10**6, pace=0.02, batch=10, lanes=lanes) as children:
         workers = [children.spawn() for _ in range(WORKERS)]
-        # On a busy machine some workers die before they have taken a job; those kills prove nothing.
         while len(children.killed) < kills or rescues(store) < kills // 4:
-            assert states(store).keys() - {"success"}, "the storm was over too late"
-            time.sleep(0.08)
+            top_up()
+            before = starts(store)
+            wait_until(lambda before=before: starts(store) > before)  # type: ignore[misc]
             victim = dice.randrange(WORKERS)
             children.kill(workers[victim])
             workers[victim] = children.spawn()
+        while not is_full():
+            top_up()
+            time.sleep(0.08)
+        bring_forward(store)
     assert states(store).keys() == {"success"}
     # Without the effects: they are held against the ledger of one sync.
     assert_invariants(store, killed=children.killed)
@@ -48,13 +76,18 @@ def rescues(store: JobStore) -> int:
     return found
 
 
+def starts(store: JobStore) -> int:
+    """Return how often a job was claimed."""
+    found: int = query(store, "SELECT count(*) AS n FROM audit WHERE new_state = 'processing'")[0]["n"]
+    return found
+
+
 def most_at_once(store: JobStore, queue: str) -> int:
     """Return how many jobs of a queue were in processing at most."""
     now = most = 0
     for entry in query(store, "SELECT * FROM audit WHERE queue = :queue ORDER BY n", queue=queue):
         now += (entry["new_state"] == "processing") - (entry["old_state"] == "processing")
         most = max(most, now)
-    assert now == 0
     return most
 
 
@@ -63,7 +96,7 @@ def assert_rate(store: JobStore, queue: str, rate: Rate) -> int:
     claims = query(store, "SELECT at FROM audit WHERE queue = :queue AND new_state = 'processing' ORDER BY at", queue=queue)
     starts = [datetime.fromisoformat(found["at"]) for found in claims]
     spans = [later - first for first, later in zip(starts, starts[rate.n :], strict=False)]
-    assert min(spans) >= timedelta(seconds=rate.per_seconds) - _MILLISECOND, f"{rate.n + 1} starts within {min(spans)}"
+    assert min(spans, default=timedelta.max) >= timedelta(seconds=rate.per_seconds) - _MILLISECOND, f"over {rate.n} starts"
     return sum(span < timedelta(seconds=1.5 * rate.per_seconds) for span in spans)
 
 
@@ -97,29 +130,36 @@ def effects(tmp_path: Path) -> Path:
 @pytest.mark.rows("T14", "DS-12")
 def test_slots_and_serial_keys(store: JobStore, database_url: str, effects: Path, chaos: Any) -> None:
     """Two queues, of two and three slots; in one of them six serial keys in two types, some jobs without one."""
-    n, kills = chaos.scaled((90, 20), (600, 120))
+    n, kills = chaos.scaled((60, 20), (600, 120))
     start_audit(store)
     store.queues.register(Queue("default", concurrency=3), declared=True)
     store.queues.register(Queue("second", concurrency=2), declared=True)
     jobs = [NewJob(LANE if i % 2 else OTHER, None, key=f"{i}", serial_key=f"key {i % 6}" if i % 5 else None) for i in range(n)]
-    store.enqueue([*jobs, *(NewJob(SECOND, None, key=f"{i}") for i in range(n))])
-    killed = storm(store, database_url, effects, [LANE, OTHER, SECOND], kills=kills)
+    jobs += [NewJob(SECOND, None, key=f"{i}") for i in range(n)]
+
+    def is_full() -> bool:
+        return (most_at_once(store, "default"), most_at_once(store, "second")) >= (3, 2)
+
+    killed = storm(store, database_url, effects, [LANE, OTHER, SECOND], jobs=jobs, kills=kills, is_full=is_full)
     assert most_at_once(store, "default") == 3
     assert most_at_once(store, "second") == 2
     assert_one_at_a_time(store)
-    chaos.tell("SIGKILL, slots and serial keys", jobs=2 * n, trouble=killed)
+    chaos.tell("SIGKILL, slots and serial keys", jobs=states(store)["success"], trouble=killed)
 
 
 @pytest.mark.rows("T14")
 def test_rate_and_slots(store: JobStore, database_url: str, effects: Path, chaos: Any) -> None:
     """Ten starts in any second, retries and rescued jobs among them, and four at once."""
-    n, kills = chaos.scaled((70, 20), (400, 120))
+    n, kills = chaos.scaled((20, 20), (200, 120))
     start_audit(store)
-    # A slow machine whose workers are killed all the time starts more than ten jobs a second, too.
     rate = Rate(10, 1.0)
     store.queues.register(Queue("default", concurrency=4, rate=rate), declared=True)
-    store.enqueue([NewJob(LANE if i % 2 else OTHER, None, key=f"{i}") for i in range(n)])
-    killed = storm(store, database_url, effects, [LANE, OTHER], kills=kills)
+    jobs = [NewJob(LANE if i % 2 else OTHER, None, key=f"{i}") for i in range(n)]
+
+    def is_full() -> bool:
+        return assert_rate(store, "default", rate) > 10
+
+    killed = storm(store, database_url, effects, [LANE, OTHER], jobs=jobs, kills=kills, is_full=is_full)
     assert most_at_once(store, "default") <= 4
-    assert assert_rate(store, "default", rate) > 10, "the rate was hardly ever used up"
-    chaos.tell("SIGKILL, rate and slots", jobs=n, trouble=killed)
+    assert_rate(store, "default", rate)
+    chaos.tell("SIGKILL, rate and slots", jobs=states(store)["success"], trouble=killed)

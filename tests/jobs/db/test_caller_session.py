@@ -104,7 +104,7 @@ def test_who_comes_second_waits_for_the_first(store: JobStore, engine: Engine, p
 
     thread = threading.Thread(target=first)
     thread.start()
-    assert inside.wait(10)
+    assert inside.wait(60)
     (found,) = store.enqueue([new("second", "f")], policy)
     thread.join()
     assert (found.duplicate_of is None) == (ends == "rollback")

@@ -28,6 +28,7 @@ from tests.support.store_helpers import (
     done,
     expire,
     finish,
+    heard,
     query,
     row,
     states,
@@ -458,20 +459,17 @@ def test_postgresql_tells_who_listens(store: JobStore, database_url: str) -> Non
     with psycopg.connect(database_url, autocommit=True) as listener:
         listener.execute(f"LISTEN {CHANNEL}")
 
-        def heard() -> list[str]:
-            return [found.payload for found in listener.notifies(timeout=0.3)]
-
         store.enqueue([new(n, f"f{n}") for n in range(6000)] + [new(1, None, Lane("other", "api", "t"))], "discard")
-        assert sorted(heard()) == ["default", "other"]
+        assert sorted(heard(listener)) == ["default", "other"]
         put(store, "later", delay=60)
         put(store, "again", policy="discard")
-        assert heard() == ["default"]
+        assert heard(listener) == ["default"]
         put(store, "again", policy="discard")
-        assert heard() == []
+        assert heard(listener) == []
         with store.db.engine.connect() as connection:
             store.enqueue([new("x")], session=connection)
             connection.rollback()
-        assert heard() == []
+        assert heard(listener) == []
 
 
 # -- several stores --------------------------------------------------------------------------------------------------------------

@@ -103,7 +103,7 @@ def test_looking_in_vain_writes_nothing(store: JobStore) -> None:
             lambda: store.outbox.claim([LANE.client]),
         )
         for look in looks:
-            assert not pool.submit(look).result(timeout=5)
+            assert not pool.submit(look).result(timeout=60)
 
 
 # -- folding -------------------------------------------------------------------------------------------------------------------
@@ -118,7 +118,7 @@ def test_news_are_taken_in_once(store: JobStore, open_store: Callable[..., JobSt
 
     def look(one: JobStore) -> bool:
         news = one.unreported.failures(LANE.client)
-        at_once.wait(10)
+        at_once.wait(60)
 
         def decide(trouble: ClientSnapshot) -> tuple[list[Notice], list[NewMessage]]:
             notice = Notice("s", "processing", "error", trouble.now, trouble.now, trouble.now, count=len(news))

@@ -26,6 +26,7 @@ from tests.support.store_helpers import (
     start_audit,
     states,
     take,
+    wait_until,
 )
 
 STRANGER = Lane("default", "b", "b.things")
@@ -123,20 +124,28 @@ def test_nothing_begins_after_the_commit_of_a_pause(open_store: Callable[..., Jo
     threads = [threading.Thread(target=claim, args=(number,)) for number in range(6)]
     for thread in threads:
         thread.start()
-    deadline = time.monotonic() + 20
-    while (len(pauses) < 25 or not any(_within(claims, pauses))) and time.monotonic() < deadline:
-        pausing: Any = store.pauses.open("api", 0.02 if len(pauses) % 2 else None, cause="asked", reason="", set_by="w")
-        paused_at = time.monotonic()
-        time.sleep(0.05)  # half of them have run out by then, and wait for their probe
-        pauses.append((paused_at, time.monotonic()))
-        if pausing.until is None:
-            store.pauses.resume("api", by="me")
-        else:
-            assert end_probe(store, probe(store), True)
-        time.sleep(0.02)
-    stop.set()
-    for thread in threads:
-        thread.join()
+
+    def until_claimed(after: float, place: int) -> None:
+        """Wait for a claim of either client, 2 for ours and 3 for the other, that began after a moment."""
+        wait_until(lambda: errors or any(one[0] > after and one[place] for one in list(claims)))
+
+    try:
+        for turn in range(25):
+            pausing: Any = store.pauses.open("api", 0.02 if turn % 2 else None, cause="asked", reason="", set_by="w")
+            paused_at = time.monotonic()
+            until_claimed(paused_at, 3)
+            if turn % 2:  # it has run out, and waits for its probe
+                wait_until(store.probes.due)
+            pauses.append((paused_at, time.monotonic()))
+            if pausing.until is None:
+                store.pauses.resume("api", by="me")
+            else:
+                assert end_probe(store, probe(store), True)
+            until_claimed(time.monotonic(), 2)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
     assert not errors
     inside = _within(claims, pauses)
     assert sum(ours for ours, _ in inside) == 0, "jobs of a paused client were claimed"
