@@ -56,8 +56,11 @@ def test_a_check_that_is_wrong_itself_is_named(store: JobStore, remote: Remote) 
     assert pausing.reason.endswith("things/k7: 403 Forbidden; and the client's test: KeyError: 'status'")
 
 
-def test_a_burst_of_refused_entities_is_not_a_burst_of_tests(store: JobStore, remote: Remote) -> None:
+def test_a_burst_of_refused_entities_is_not_a_burst_of_tests(
+    store: JobStore, remote: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """All fail; the tests get rarer."""
+    monkeypatch.setattr(self_tests, "LASTS", 3600.0)
     remote.faults["*"] = Fault(403)
     result = engine.run(declare(remote.url), store)
     assert (result.state, result.failed) == ("failed", 40)
