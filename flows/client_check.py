@@ -14,8 +14,10 @@ from clients.exchange_recorder import ACCEPTED
 from flows.declarations.client import Client
 from flows.declarations.sync import Sync
 from flows.errors import SettingsError
+from flows.execution.client_test import CHECK_TIMEOUT
 from flows.project.redaction import Mask
 from flows.project.registry import Registry
+from flows.user_code import NotEnded, within
 from jobs.outcome import Failure, Gone
 
 MAX_REQUESTS = 4
@@ -106,7 +108,8 @@ def check_client(client: Client, registry: Registry) -> CheckResult:
 
 def _read_pages(result: CheckResult, client: Client, connection: Any, registry: Registry, inspector: Inspector) -> None:
     if client.check is not None:
-        client.check(connection)
+        check = client.check
+        within(CHECK_TIMEOUT, lambda: check(connection), what="the client's `check`")
         # It tells that the client is well, and not that its syncs store something.
         inspector.allow(MAX_REQUESTS)
     for number, sync in enumerate(registry.of_client(client.id)):
@@ -291,4 +294,8 @@ def _is_unencrypted(url: str) -> bool:
 
 def _error_text(error: Exception) -> str:
     text = str(error).strip() or "no message"
-    return text if type(error).__module__.startswith("clients.") else f"{type(error).__name__}: {text}"
+    return (
+        text
+        if isinstance(error, NotEnded) or type(error).__module__.startswith("clients.")
+        else f"{type(error).__name__}: {text}"
+    )

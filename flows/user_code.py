@@ -4,12 +4,17 @@ Together with `flows.execution.outcomes` this is the only place that turns excep
 """
 
 import threading
+import time
 import traceback
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+STOP_EVERY = 0.1
+"""Seconds between two looks at whether to stop waiting for code that has a time limit."""
 
 
 def attempt(work: Callable[[], T], judge: Callable[[Exception], R]) -> T | R:
@@ -32,6 +37,43 @@ def attempt(work: Callable[[], T], judge: Callable[[Exception], R]) -> T | R:
         if threading.current_thread() is threading.main_thread():
             raise
         return judge(_as_error(error, f"the code raised {describe(error)}"))
+
+
+class NotEnded(Exception):
+    """Code of other people that has a time limit is still running. Its thread is left behind; Python cannot end one."""
+
+
+def within(seconds: float, work: Callable[[], T], *, what: str, stop: threading.Event | None = None) -> T:
+    """Run `work` in a thread of its own; return its value, or raise what it raises.
+
+    Args:
+        seconds: for which it may run.
+        work: is called once.
+        what: it is, for the message.
+        stop: ends the waiting.
+
+    Raises:
+        NotEnded: it runs for longer, or `stop` was set meanwhile.
+    """
+    found: list[T] = []
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            found.append(work())
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
+            raised.append(error)
+
+    thread = threading.Thread(target=copy_context().run, args=(run,), name="syncs-within", daemon=True)
+    thread.start()
+    ends = time.monotonic() + seconds
+    while thread.is_alive() and (left := ends - time.monotonic()) > 0 and not (stop is not None and stop.is_set()):
+        thread.join(left if stop is None else min(left, STOP_EVERY))
+    if raised:
+        raise raised[0]
+    if not found:
+        raise NotEnded(f"{what} has not ended after {seconds:g} s")
+    return found[0]
 
 
 def describe(error: BaseException) -> str:

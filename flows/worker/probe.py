@@ -165,7 +165,7 @@ class Prober:
         halt = self._runner.signals.halt
         if halt.is_set():
             return
-        verdict = test()
+        verdict = test(halt)
         if halt.is_set() and not isinstance(verdict.outcome, Success | Unchanged):
             # Its connection may have been closed under it.
             return
