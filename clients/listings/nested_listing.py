@@ -6,11 +6,22 @@ cursor of its children.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, fields, replace
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import KW_ONLY, dataclass, replace
+from typing import Any, ClassVar
 
-from clients.errors import AuthRefusedError, ClientError, GoneError, IncompleteError, PageError
+from clients.errors import (
+    AuthRefusedError,
+    BrokenBodyError,
+    ClientError,
+    GoneError,
+    IncompleteError,
+    PageError,
+    RateLimitedError,
+    RejectedError,
+    TransientError,
+)
+from clients.listings.nested_place import Place, quoted_join
 from clients.page import Entity, Page
 from clients.quoted_path import watching
 
@@ -19,6 +30,11 @@ Lists = Callable[[Any, Any], Iterator[Page]]
 
 _REFUSED = frozenset({401, 403})
 
+_PROXY_REFUSED = 407
+
+_PASSING = (TransientError, RateLimitedError, BrokenBodyError, ConnectionError, TimeoutError)
+"""What may be over when the same children are asked for again."""
+
 
 @dataclass(frozen=True)
 class Nested:
@@ -26,11 +42,12 @@ class Nested:
 
     The key of a child is `parent/child`, since many APIs number children within their parent; `join=None` keeps it as it is.
     Its `parent` and `own_key` are the two as they were.
-    A parent whose children are answered by 404 or 410, or refused (401, 403) while the first page of the parents is answered
-    well, is reported as failed, and the others are listed; any other error stops the listing. If the listing of some children
-    stopped early (`loop`, `limit`, `short`), the whole listing ends with that error, after the other parents. In each of these
-    cases nothing is deleted, and neither where a page of parents or of children may not have been whole (`Page.doubt`,
-    `Page.later`).
+    A parent whose children are answered by 404, 410 or another 4xx, or refused (401, 403) while the first page of the parents is
+    answered well, is reported as failed, and the others are listed. So is one that keeps answering with 429, 5xx or not at all,
+    when it is asked again while its page of parents is answered each time (`passed_over` of the iterator; a generator of parents
+    cannot say where to go on). Any other error stops the listing. If the listing of some children stopped early (`loop`, `limit`,
+    `short`), the whole listing ends with that error, after the other parents. In each of these cases nothing is deleted, and
+    neither where a page of parents or of children may not have been whole (`Page.doubt`, `Page.later`).
 
     Args:
         parents: what lists the parents. They are always listed whole.
@@ -41,6 +58,8 @@ class Nested:
         ValueError: `join` is empty.
     """
 
+    #: Its pages say where to go on when one parent fails for good.
+    passes_over: ClassVar[bool] = True
     parents: Lists
     children: Callable[[Entity], Lists]
     _: KW_ONLY
@@ -61,7 +80,7 @@ class Nested:
             # It may be divided at several places: an own key may have such a text, or be made of several keys itself.
             return ()
         parent, _, own = key.partition(join)
-        parent = parent.replace(_quoted(join), join).replace("%25", "%")
+        parent = parent.replace(quoted_join(join), join).replace("%25", "%")
         path_of = getattr(self.parents, "path_of", None)
         before: tuple[str, ...] = (parent,) if path_of is None else path_of(parent)
         return (*before, own) if before else ()
@@ -74,56 +93,42 @@ class Nested:
             IncompleteError: the parents or some children are not complete; all their pages were yielded.
             ClientError: a listing failed.
         """
-        return _Walk(self, conn, since, _Place.of(cursor)).run()
+        return _Walk(self, conn, since, Place.of(cursor))
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """How far a listing is: the cursor of the parents' page, the parent, whether it is done, and the cursor of its children."""
+class _Walk(Iterator[Page]):
+    """Lists all parents and their children once.
 
-    at: Any = None
-    parent: str | None = None
-    done: bool = False
-    child: Any = None
-    #: Why the listing is not complete: `stopped`, and the message.
-    flaw: Sequence[str] = ()
-    #: Why pages of parents or of children may not have been whole; every page that follows says so too.
-    doubt: str = ""
+    Attributes:
+        passed_over: after an error that was that of one parent alone, since its page of parents had just been answered, and that
+            may be over later: the cursor that reports it as failed and goes on with the next parent. Else None.
+    """
 
-    @classmethod
-    def of(cls, cursor: Any) -> _Place:
-        if cursor is None:
-            return cls()
-        if isinstance(cursor, dict) and isinstance(cursor.get("parent", 0), str | None):
-            known = {one.name: cursor[one.name] for one in fields(cls) if one.name in cursor}
-            return cls(**known)
-        raise ValueError("the stored cursor of the listing is not one that this version wrote")
-
-    def to_json(self) -> dict[str, Any]:
-        stored = {**{one.name: getattr(self, one.name) for one in fields(self)}, "flaw": list(self.flaw)}
-        return {name: value for name, value in stored.items() if value or name == "parent"}
-
-
-class _Walk:
-    """Lists all parents and their children once."""
-
-    def __init__(self, nested: Nested, conn: Any, since: Mapping[str, Any] | None, place: _Place) -> None:
+    def __init__(self, nested: Nested, conn: Any, since: Mapping[str, Any] | None, place: Place) -> None:
         self._nested = nested
         self._conn = conn
         self._since = since
-        self._place = place
+        self._place = replace(place, errors=())
         #: Errors, warnings and entities left for later that the next page gets besides its own.
-        self._errors: list[str] = []
+        self._errors: list[str] = list(place.errors)
         self._warnings: list[str] = []
         self._later: list[str] = []
+        self.passed_over: dict[str, Any] | None = None
+        self._pages = self._run()
 
-    def run(self) -> Iterator[Page]:
+    def __next__(self) -> Page:
+        return next(self._pages)
+
+    def _run(self) -> Iterator[Page]:
+        if self._errors:
+            # Stored at once: the next parent may fail, too.
+            yield self._page(Page([]), self._place)
         parents = _pages(self._nested.parents, self._conn, self._place.at, None)
         try:
-            for page in parents:
+            while (page := self._next_of(parents)) is not None:
                 yield from self._of_page(page)
                 following = page.cursor if hasattr(self._nested.parents, "pages") else None
-                self._place = _Place(following, flaw=self._place.flaw, doubt=self._place.doubt)
+                self._place = Place(following, flaw=self._place.flaw, doubt=self._place.doubt)
         except IncompleteError as error:
             self._note_flaw(error, "the parents")
         yield self._page(Page([]), None)
@@ -132,6 +137,15 @@ class _Walk:
             flaw = IncompleteError(text)
             flaw.stopped = stopped
             raise flaw
+
+    def _next_of(self, parents: Iterator[Page]) -> Page | None:
+        """Return the next page of parents, which may be nested themselves."""
+        try:
+            return next(parents, None)
+        except Exception:
+            if (over := getattr(parents, "passed_over", None)) is not None:
+                self.passed_over = replace(self._place, at=over, parent=None, child=None, errors=self._errors).to_json()
+            raise
 
     def _of_page(self, page: Page) -> Iterator[Page]:
         """Yield the children of the parents of one page, from where an earlier run stopped."""
@@ -153,37 +167,60 @@ class _Walk:
             child = None
 
     def _of_parent(self, parent: Entity, cursor: Any) -> Iterator[Page]:
+        found: Any = None
         begun = replace(self._place, parent=parent.key, done=False, child=None)
         done = replace(begun, done=True)
         listing = self._nested.children(parent)
         resumable = hasattr(listing, "pages")
         try:
-            pages = _watched(parent, _pages(listing, self._conn, cursor, self._since))
-            page = next(pages, None)
-            while page is not None:
-                if page.cursor is not None and resumable:
-                    yield self._page(page, replace(begun, child=page.cursor), parent)
-                    page = next(pages, None)
-                    continue
-                # An error after the last page must be known before that page is yielded, so that both are stored together.
-                following = None
-                try:
-                    following = next(pages, None)
-                except IncompleteError as error:
-                    self._note_flaw(error, f"children of {parent.key}")
-                if following is not None and resumable:
-                    raise PageError(f"children of {parent.key}: a page that is not the last one has no cursor")
-                yield self._page(page, done if following is None else begun, parent)
-                page = following
+            found = _pages(listing, self._conn, cursor, self._since)
+            yield from self._of_children(parent, found, begun, done, resumable=resumable)
         except IncompleteError as error:
             self._note_flaw(error, f"children of {parent.key}")
-        except GoneError as error:
+        except (GoneError, RejectedError) as error:
+            if error.status == _PROXY_REFUSED or getattr(error, "waits", False):
+                raise
             self._errors.append(f"children of {parent.key}: {error}")
         except AuthRefusedError as error:
             if error.status not in _REFUSED or not self._answers_well():
                 raise
             self._errors.append(f"children of {parent.key}: {error}; the listing of the parents itself is answered well")
+        except _PASSING as error:
+            if not isinstance(error, RateLimitedError) or error.status is not None:
+                self._pass_over(parent, error, begun=begun, done=done, over=getattr(found, "passed_over", None))
+            raise
         self._place = self._with_notes(done)
+
+    def _of_children(
+        self, parent: Entity, found: Iterator[Page], begun: Place, done: Place, *, resumable: bool
+    ) -> Iterator[Page]:
+        pages = _watched(parent, found)
+        page = next(pages, None)
+        while page is not None:
+            if page.cursor is not None and resumable:
+                yield self._page(page, replace(begun, child=page.cursor), parent)
+                page = next(pages, None)
+                continue
+            # An error after the last page must be known before that page is yielded, so that both are stored together.
+            following = None
+            try:
+                following = next(pages, None)
+            except IncompleteError as error:
+                self._note_flaw(error, f"children of {parent.key}")
+            if following is not None and resumable:
+                raise PageError(f"children of {parent.key}: a page that is not the last one has no cursor")
+            yield self._page(page, done if following is None else begun, parent)
+            page = following
+
+    def _pass_over(self, parent: Entity, error: Exception, *, begun: Place, done: Place, over: Any) -> None:
+        """Keep where to go on if these children fail for good; `over` is that within them, if they are nested themselves."""
+        if over is not None:
+            behind = replace(begun, child=over, errors=self._errors)
+        else:
+            text = f"children of {parent.key}: {error}; the page of its parents was answered well"
+            behind = replace(done, errors=[*self._errors, text])
+        if hasattr(self._nested.parents, "pages"):
+            self.passed_over = self._with_notes(behind).to_json()
 
     def _answers_well(self) -> bool:
         """Ask for the first page of the parents: is this one parent refused, or our sign-in?"""
@@ -201,11 +238,11 @@ class _Walk:
         if page.doubt and not self._place.doubt:
             self._place = replace(self._place, doubt=f"{of}{page.doubt}")
 
-    def _with_notes(self, place: _Place) -> _Place:
+    def _with_notes(self, place: Place) -> Place:
         """Return a place with what speaks against the listing so far."""
         return replace(place, flaw=self._place.flaw, doubt=self._place.doubt)
 
-    def _page(self, page: Page, place: _Place | None, parent: Entity | None = None) -> Page:
+    def _page(self, page: Page, place: Place | None, parent: Entity | None = None) -> Page:
         """Return a page of children as one of the whole listing."""
         (errors, self._errors), (warnings, self._warnings) = (self._errors, []), (self._warnings, [])
         later, self._later = self._later, []
@@ -231,11 +268,7 @@ class _Walk:
         join = self._nested.join
         if join is None:
             return key
-        return f"{parent.key.replace('%', '%25').replace(join, _quoted(join))}{join}{key}"
-
-
-def _quoted(join: str) -> str:
-    return "".join(f"%{ord(letter):02X}" for letter in join)
+        return f"{parent.key.replace('%', '%25').replace(join, quoted_join(join))}{join}{key}"
 
 
 def _watched(parent: Entity, pages: Iterator[Page]) -> Iterator[Page]:

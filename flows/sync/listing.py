@@ -10,7 +10,7 @@ from clients import IncompleteError, Page
 from flows.declarations.sync import Sync
 from flows.execution.entity_executor import EntityExecutor
 from flows.progress import Progress
-from flows.sync.listing_end import Completeness, Ended, FailedPage, ended_by, is_stale_cursor
+from flows.sync.listing_end import Completeness, Ended, FailedPage, confirm_end, ended_by, is_stale_cursor
 from flows.sync.page_items import items_of, without_unstorable
 from flows.sync.watermark import Watermark
 from flows.user_code import attempt
@@ -19,7 +19,6 @@ from jobs import PayloadError
 from jobs.job import Lane, Verdict
 from jobs.listing.listing_claim import ListingClaim, MarkUpdate
 from jobs.listing.page_plan import Item, PageResult
-from jobs.outcome import Failure
 from jobs.store import JobStore
 
 log = logging.getLogger("syncs.listing")
@@ -79,11 +78,14 @@ class Lister:
     _shows_again: bool = field(init=False)
     #: What an earlier run of the pass has worked counts as unchanged or failed, but not what this run has worked.
     _counts_settled: bool = field(init=False, default=True)
+    #: Where the listing has stood still before, one part of it may be to blame: that shows when it is asked for once more.
+    _may_pass_over: bool = field(init=False, default=True)
     #: What a person should know about the way of the listing.
     _note: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
         self.completeness = Completeness(self._progress, seen=self.claim.listed)
+        self._may_pass_over = getattr(self._sync.listing, "passes_over", False)
         self.failures, self.restarts, self._shows_again = self.claim.failures, self.claim.restarts, self.claim.resumed
         self.cursor = self.claim.cursor if self._is_resumable else None
         if self.cursor is not None:
@@ -108,19 +110,38 @@ class Lister:
 
         After an end that is none of the listing, such as a pause, it may be called again.
         """
-        if self.cursor is not None and self._reading is None and self.failures >= GIVE_UP:
-            self._start_over(f"no page came behind the stored cursor in {self.failures} tries")
-        ended = self._run()
-        if isinstance(ended, Verdict):
-            if self.cursor is not None and self._progress.pages == 0 and not self.restarts and is_stale_cursor(ended):
-                self._start_over("the stored cursor no longer works")
-                ended = self._run()
+        while True:
+            if self.cursor is not None and self._reading is None and self.failures >= GIVE_UP and not self._may_pass_over:
+                self._start_over(f"no page came behind the stored cursor in {self.failures} tries")
+            ended = self._run()
             if isinstance(ended, Verdict):
-                # What raised is at its end, and does not go on.
-                self._reading = None
-                ended = ended_by(ended)
-        self.unready += ended.again is not None
-        return self._failed(ended) if ended.trouble else ended
+                if self.cursor is not None and self._progress.pages == 0 and not self.restarts and is_stale_cursor(ended):
+                    self._start_over("the stored cursor no longer works")
+                    ended = self._run()
+                if isinstance(ended, Verdict):
+                    over = getattr(self._reading, "passed_over", None)
+                    # What raised is at its end, and does not go on.
+                    self._reading = None
+                    ended = ended_by(ended)
+                    if over is not None and (ended.trouble or ended.pause is not None):
+                        if self._passes_over(over, ended):
+                            continue
+                        return replace(ended, of_part=True)
+                    may, self._may_pass_over = self._may_pass_over, False
+                    if may and self.cursor is not None and self.failures >= GIVE_UP:
+                        continue  # No single part is to blame.
+            self.unready += ended.again is not None
+            return self._failed(ended) if ended.trouble else ended
+
+    def _passes_over(self, cursor: Any, ended: Ended) -> bool:
+        """Count a try in which one part of the listing failed and the rest was answered; after enough, go on behind it."""
+        self.failures += 1
+        self.store.listings.failed(self.claim)
+        if self.failures < GIVE_UP:
+            return False
+        log.warning("%s: %s; it failed %d times in a row, and the others are listed", self._sync.id, ended.message, self.failures)
+        self.cursor, self.failures = cursor, 0
+        return True
 
     def _failed(self, ended: Ended) -> Ended:
         """Count a try that brought no page, and give up if it was the last one."""
@@ -211,7 +232,8 @@ class Lister:
         cut = room is not None and len(items) >= room and (len(items) > room or page.cursor is not None)
         last = not cut and page.cursor is None and self._is_resumable
         if last:
-            self._confirm_end(pages)
+            # Asked before its last page is stored.
+            self.incomplete = confirm_end(pages, self.executor.judge_page)
         for warning in page.warnings:
             log.warning("%s: %s", self._sync.id, warning)
         self.completeness.add_page(page)
@@ -255,13 +277,7 @@ class Lister:
     def _follow(self, page: Page, items: list[Item]) -> None:
         """Let the watermark of an incremental listing see what is about to be stored."""
         watermark = self.watermark
-        if watermark is None:
-            return
-        if page.later or page.doubt:
-            # What this listing may not have shown is asked for again by the next one.
-            watermark.hold()
-        watermark.allow_skew(page.skew)
-        observed = attempt(lambda: watermark.observe([item.data for item in items]), self.executor.judge)
+        observed = None if watermark is None else attempt(lambda: watermark.see(page, items), self.executor.judge)
         if isinstance(observed, Verdict):
             raise FailedPage(observed)
 
@@ -282,16 +298,3 @@ class Lister:
         for key, poison in stored.poisonous:
             progress.fail(key, f"{poison}; `--full` tries it again")
         self.reporting.tracker.progress(progress)
-
-    def _confirm_end(self, pages: Iterator[Page]) -> None:
-        """Ask the listing whether that was all, before its last page is stored."""
-        try:
-            more = attempt(lambda: next(pages, None), self.executor.judge_page)
-        except IncompleteError as error:
-            self.incomplete = error
-            return
-        if isinstance(more, Verdict):
-            raise FailedPage(more)
-        if more is not None:
-            # Without a cursor, a crash after this page could not be resumed, and the page would count as the end.
-            raise FailedPage(Verdict(Failure("a page that is not the last one has no cursor", retry=False)))

@@ -1,9 +1,11 @@
 """The end of a listing: why it came, whether all was shown, and what a verdict means for it."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from clients import Page
+from clients import IncompleteError, Page
 from flows.progress import Progress
+from flows.user_code import attempt
 from jobs.job import Verdict
 from jobs.outcome import Failure, Gone, Pause, Snooze
 
@@ -26,6 +28,8 @@ class Ended:
     doubt: str = ""
     again: float | None = None
     ours: bool = False
+    #: One part of the listing failed, and the rest was answered: it says nothing of the client.
+    of_part: bool = False
     #: Nothing is left to try: nobody continues this listing.
     given_up: bool = False
 
@@ -110,3 +114,21 @@ class FailedPage(Exception):
         outcome = verdict.outcome
         super().__init__(getattr(outcome, "message", "") or getattr(outcome, "reason", "") or type(outcome).__name__)
         self.verdict = verdict
+
+
+def confirm_end(pages: Iterator[Page], judge: Callable[[Exception], Verdict]) -> IncompleteError | None:
+    """Ask a listing whether its last page was all; return why it is not complete, if it says so.
+
+    Raises:
+        FailedPage: it raised something else, or there is another page.
+    """
+    try:
+        more = attempt(lambda: next(pages, None), judge)
+    except IncompleteError as error:
+        return error
+    if isinstance(more, Verdict):
+        raise FailedPage(more)
+    if more is not None:
+        # Without a cursor, a crash after this page could not be resumed, and the page would count as the end.
+        raise FailedPage(Verdict(Failure("a page that is not the last one has no cursor", retry=False)))
+    return None

@@ -168,7 +168,7 @@ class PauseGate:
             if pausing is None:
                 # A person has resumed the client while the request was on its way.
                 return Ended("error", f"listing: {ended.message}")
-        elif ended.trouble and not ended.given_up:
+        elif ended.trouble and not (ended.given_up or ended.of_part):
             # A page that still fails when all others come says nothing of the client.
             health.report_answers(client, [True], ended.message, generation=self._generation)
         return ended
@@ -193,4 +193,5 @@ def _verdict_on(ended: Ended) -> Verdict:
     """Return what the end of a listing says about the client."""
     if ended.pause is not None:
         return Verdict(ended.pause, cause=ended.cause)
-    return Verdict(Failure(ended.message), trouble=True) if ended.trouble else Verdict(Success())
+    is_bad = ended.trouble and not ended.of_part
+    return Verdict(Failure(ended.message), trouble=True) if is_bad else Verdict(Success())

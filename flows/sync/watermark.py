@@ -11,14 +11,16 @@ value that a complete listing has shown, but not past values that could still be
   an `overlap` is declared that covers the changes in between; else to the highest number of the first page.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from clients import Page
 from clients.listings.jmespaths import compile_path
 from flows.declarations.since import Since
 from flows.sync.timestamps import Timestamp
 from jobs.listing.listing_claim import MarkUpdate
+from jobs.listing.page_plan import Item
 
 AHEAD = timedelta(hours=1)
 """Clocks differ by less; a value further in the future is worth a warning."""
@@ -77,6 +79,14 @@ class Watermark:
         """
         if skew is not None and skew < 0 and self._is_first:
             self._began = min(self._began, self._start - min(timedelta(seconds=-skew), BEHIND))
+
+    def see(self, page: Page, items: Sequence[Item]) -> None:
+        """See a page that is about to be stored, with its items."""
+        if page.later or page.doubt:
+            # What this listing may not have shown is asked for again by the next one.
+            self.hold()
+        self.allow_skew(page.skew)
+        self.observe([item.data for item in items])
 
     def hold(self) -> None:
         """Keep the mark where it is: a page has left something for later."""
