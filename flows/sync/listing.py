@@ -141,6 +141,8 @@ class Lister:
             return False
         log.warning("%s: %s; it failed %d times in a row, and the others are listed", self._sync.id, ended.message, self.failures)
         self.cursor, self.failures = cursor, 0
+        # Refusals of one part say nothing of how many requests are let in.
+        self.executor.connections.forget_pace()
         return True
 
     def _failed(self, ended: Ended) -> Ended:
