@@ -31,6 +31,7 @@ Lists = Callable[[Any, Any], Iterator[Page]]
 _REFUSED = frozenset({401, 403})
 
 _PROXY_REFUSED = 407
+"""Of the proxy, which stands before the whole remote system."""
 
 _PASSING = (TransientError, RateLimitedError, BrokenBodyError, ConnectionError, TimeoutError)
 """What may be over when the same children are asked for again."""
@@ -178,7 +179,8 @@ class _Walk(Iterator[Page]):
         except IncompleteError as error:
             self._note_flaw(error, f"children of {parent.key}")
         except (GoneError, RejectedError) as error:
-            if error.status == _PROXY_REFUSED or getattr(error, "waits", False):
+            # Without a status it is our own request that is wrong; a redirect or the proxy concerns all.
+            if isinstance(error, RejectedError) and (error.waits or not _is_of_one(error.status)):
                 raise
             self._errors.append(f"children of {parent.key}: {error}")
         except AuthRefusedError as error:
@@ -269,6 +271,11 @@ class _Walk(Iterator[Page]):
         if join is None:
             return key
         return f"{parent.key.replace('%', '%25').replace(join, quoted_join(join))}{join}{key}"
+
+
+def _is_of_one(status: int | None) -> bool:
+    """Say whether a refusal with this status is one of the children that were asked for."""
+    return status is not None and 400 <= status < 500 and status != _PROXY_REFUSED
 
 
 def _watched(parent: Entity, pages: Iterator[Page]) -> Iterator[Page]:
