@@ -1,5 +1,6 @@
 """What the chaos tests share: the real worker on threads, its jobs, and the audit of the queue's own tests."""
 
+import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -27,6 +28,8 @@ class Ordeal:
 
     def __init__(self, *, lease: float = 60) -> None:
         self.fetched: list[str] = []
+        #: So many fetches come to an end; what is in hand then waits until there may be more.
+        self.limit = math.inf
         self.client = Client("ordeal", connect=lambda _: nullcontext())
         self.sync = Sync(
             LANE.type, self.client, listing=lambda *_: iter([Page([])]), fetch=self._fetch, retry=Retry(delay=0, jitter=False),
@@ -38,6 +41,8 @@ class Ordeal:
 
     def _fetch(self, _: Any, entity: Any) -> dict[str, str]:
         self.pace.wait(0.005)
+        while len(self.fetched) >= self.limit:
+            self.pace.wait(0.02)
         self.fetched.append(entity.key)
         return {"key": entity.key}
 
@@ -72,6 +77,7 @@ class Ordeal:
         try:
             yield stop
         finally:
+            self.limit = math.inf
             stop.set()
             for thread in threads:
                 thread.join(60)

@@ -81,7 +81,7 @@ def test_what_is_on_its_way_is_seen_from_outside(serve: Serve) -> None:
 
     def respond(_: Any) -> tuple[int, dict[str, str], Any]:
         asked.set()
-        go.wait(20)
+        go.wait(60)
         return 200, {}, {}
 
     server, recorder = serve(respond), Recorder()
@@ -92,7 +92,7 @@ def test_what_is_on_its_way_is_seen_from_outside(serve: Serve) -> None:
 
     thread = threading.Thread(target=work)
     thread.start()
-    assert asked.wait(20)
+    assert asked.wait(60)
     assert recorder.exchanges[0].url == f"{server.url}/slow"
     assert recorder.summary[0]["response"].startswith("no answer yet, 0.")
     go.set()

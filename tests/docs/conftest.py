@@ -188,7 +188,7 @@ def run() -> Any:
     def run_it(*arguments: str) -> dict[str, Any]:
         done = subprocess.run(
             [sys.executable, "-m", "flows", "run", *arguments, "--json"],
-            text=True, capture_output=True, timeout=60, check=False, stdin=subprocess.DEVNULL,
+            text=True, capture_output=True, timeout=100, check=False, stdin=subprocess.DEVNULL,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         document: dict[str, Any] = json.loads(done.stdout)

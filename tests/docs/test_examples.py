@@ -130,7 +130,7 @@ def test_a_table_of_your_own(pages: dict[str, Page], project: Path, petstore: Pe
     """The how-to's main example makes its table, saves into it, and deletes from it what answers 404."""
     path = project / "syncs/petstore.py"
     path.write_text(example(pages, "docs/write-a-sync.md", "def save("))
-    subprocess.run([sys.executable, str(path)], check=True, timeout=60)
+    subprocess.run([sys.executable, str(path)], check=True, timeout=100)
     assert run("petstore.pets")["succeeded"] == 25
     assert records("SELECT count(*), max(name) FROM pet") == [(25, "pet 9")]
     petstore.gone = {9}
@@ -141,8 +141,8 @@ def test_a_table_of_your_own(pages: dict[str, Page], project: Path, petstore: Pe
 def test_resuming_a_client(pages: dict[str, Page], project: Path, petstore: Petstore, run_here: Any) -> None:
     """The command of `run-it.md` ends a pause."""
     (project / "syncs/petstore.py").write_text(example(pages, "README.md", "petstore.pets"))
-    subprocess.run([sys.executable, "-m", "flows", "pause", "petstore"], check=True, timeout=60)
+    subprocess.run([sys.executable, "-m", "flows", "pause", "petstore"], check=True, timeout=100)
     assert run_here("petstore.pets", code=1)["state"] == "paused"
     line = next(line for line in pages["docs/run-it.md"].text.splitlines() if line.startswith("$ syncs resume "))
-    subprocess.run([sys.executable, "-m", "flows", *line.split()[2:]], check=True, timeout=60)
+    subprocess.run([sys.executable, "-m", "flows", *line.split()[2:]], check=True, timeout=100)
     assert run_here("petstore.pets")["state"] == "success"

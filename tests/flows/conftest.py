@@ -58,7 +58,7 @@ class Project:
         """Run `syncs` to its end."""
         return subprocess.run(
             [sys.executable, "-m", "flows", *arguments], cwd=self.folder, env={**self.environment, **environment},
-            text=True, capture_output=True, timeout=60, check=False, stdin=subprocess.DEVNULL,
+            text=True, capture_output=True, timeout=100, check=False, stdin=subprocess.DEVNULL,
         )  # fmt: skip
 
 
@@ -100,7 +100,7 @@ class Api:
         if path == "/pets":
             first = (int(query.get("page", ["1"])[0]) - 1) * self.page_size
             return 200, {"data": self.items[first : first + self.page_size]}
-        self.gate.wait(30)
+        self.gate.wait(60)
         found = [item for item in self.items if path == f"/pets/{item['id']}"]
         return (200, found[0]) if found else (404, {"error": "not found"})
 

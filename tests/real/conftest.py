@@ -55,10 +55,10 @@ class Process:
         """End it, by its id."""
         self._process.terminate()
         try:
-            self._process.wait(10)
+            self._process.wait(30)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait(10)
+            self._process.wait(30)
 
 
 # -- Datasette

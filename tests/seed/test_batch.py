@@ -172,7 +172,7 @@ def test_a_batch_is_started_by_a_program_and_by_hand(here: Project) -> None:
         eventually(lambda: states(here.store) == {"success": 1})
     finally:
         stop.set()
-        worker.join(20)
+        worker.join(60)
     assert here.syncs("enqueue", "shop.batch", '"by hand"')[0] == 0
     assert here.syncs("work", "--until-empty")[0] == 0
     lines = (here.folder / "log").read_text().splitlines()

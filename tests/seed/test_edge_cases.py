@@ -22,6 +22,7 @@ from tests.support.seed_helpers import (
     add,
     change,
     drain,
+    eventually,
     kind,
     lane,
     move,
@@ -49,12 +50,23 @@ orders = JobType("shop.order", shop, process=process)
 
 
 @pytest.mark.rows("E-06")
-def test_a_job_may_take_longer_than_its_lease(store: JobStore, open_store: Any) -> None:
+def test_a_job_may_take_longer_than_its_lease(store: JobStore, open_store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that takes three leases runs once, although others look for work all the time: its lease is renewed."""
-    log = Log(3.1)
-    orders = kind(log)
+    renew, renewals, log, over = store.renew, list[float](), Log(), threading.Event()
+
+    def keep(claims: Any, *, lease: float) -> Any:
+        # For longer than asked, so that a machine that stalls does not lose it.
+        kept = renew(claims, lease=lease + 600)
+        renewals.extend([lease] if kept else [])
+        return kept
+
+    def process(job: Any, connection: Any) -> None:
+        log(job, connection)
+        eventually(lambda: len(renewals) >= 9)
+
+    monkeypatch.setattr(store, "renew", keep)
+    orders = kind(process)
     (job_id,) = add(store, orders, 1)
-    over = threading.Event()
 
     def vulture() -> int:
         found = 0
@@ -65,17 +77,18 @@ def test_a_job_may_take_longer_than_its_lease(store: JobStore, open_store: Any) 
 
     def worker() -> None:
         try:
-            drain(store, orders, Queue("shop", lease=1))
+            drain(store, orders, Queue("shop", lease=0.6))
         finally:
             over.set()
 
-    # Begun first: what waits is for whoever comes.
+    # Renewed first: what waits is for whoever comes.
     claimed = threading.Thread(target=worker)
     claimed.start()
-    while not log.payloads:
+    while not renewals:
         assert not over.wait(0.01)
     assert vulture() == 0
-    claimed.join(20)
+    claimed.join(60)
+    assert set(renewals) == {0.6}
     found = store.views.job(job_id)
     assert (found.job.state, found.claim_no, found.rescues, log.payloads) == ("success", 1, 0, [1])
 

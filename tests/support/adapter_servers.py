@@ -376,7 +376,7 @@ class RawFtp:
 
     def accept(self) -> socket.socket:
         """Return the next data connection that is still open: one that was made for a refused command is not."""
-        self.data.settimeout(5)
+        self.data.settimeout(60)
         while True:
             conn, _ = self.data.accept()
             conn.setblocking(False)

@@ -26,7 +26,7 @@ USER, PASSWORD = "robot@syncs.example", "pw&with/every?thing"
 """What the SMTP server with sign-in wants; the password may stand in nothing that is kept."""
 
 
-def until(found: Callable[[], Any], *, seconds: float = 15) -> Any:
+def until(found: Callable[[], Any], *, seconds: float = 60) -> Any:
     """Wait until `found` returns something true, and return it."""
     deadline = time.monotonic() + seconds
     while not (value := found()):

@@ -4,6 +4,7 @@ import base64
 import contextlib
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -25,6 +26,9 @@ TOKEN = "tok-9d1f-must-not-show"
 
 NO_TLS = False
 """The server speaks plain HTTP; to read the certificates of all authorities for each question takes longer than the question."""
+
+NO_KEEP = httpx.Limits(max_keepalive_connections=0)
+"""Uvicorn closes a connection that was idle for five seconds: who sends on it in that moment, after a stall, gets no answer."""
 
 HANG = 240.0
 """Seconds after which something that a test waits for hangs; what it waits for comes within few, but on a busy machine."""
@@ -157,10 +161,23 @@ class _ApiHandler(BaseHTTPRequestHandler):
 
 
 def free_port() -> int:
-    """Return a port of loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port of loopback that nobody listens on, and that the system gives to nobody who asks for any."""
+    while True:
+        port = random.SystemRandom().randrange(10_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+def browser(**options: Any) -> httpx.Client:
+    """Return a client for a server on loopback, with time enough for a busy machine."""
+    return httpx.Client(verify=NO_TLS, limits=NO_KEEP, timeout=60, **options)
+
+
+def ask(method: str, url: str, **options: Any) -> httpx.Response:
+    """Send one request."""
+    with browser() as client:
+        return client.request(method, url, **options)
 
 
 class SignIn(httpx.Auth):
@@ -241,14 +258,14 @@ class Project:
 
     def find(self, what: str, **body: Any) -> list[dict[str, Any]]:
         """Ask the server's `/{what}/filter`."""
-        response = httpx.post(f"{self.url}/{what}/filter", json=body, verify=NO_TLS, auth=self.sign_in)
+        response = ask("POST", f"{self.url}/{what}/filter", json=body, auth=self.sign_in)
         response.raise_for_status()
         found: list[dict[str, Any]] = response.json()
         return found
 
     def run(self, run_id: str) -> dict[str, Any]:
         """Return a flow run."""
-        found: dict[str, Any] = httpx.get(f"{self.url}/flow_runs/{run_id}", verify=NO_TLS, auth=self.sign_in).json()
+        found: dict[str, Any] = ask("GET", f"{self.url}/flow_runs/{run_id}", auth=self.sign_in).json()
         return found
 
     def newest_run(self, name: str) -> dict[str, Any]:

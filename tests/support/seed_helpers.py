@@ -109,7 +109,7 @@ def wait(store: JobStore, job_id: int) -> float:
     return (when - store.views.now()).total_seconds()
 
 
-def eventually(condition: Callable[[], Any], *, seconds: float = 20) -> None:
+def eventually(condition: Callable[[], Any], *, seconds: float = 60) -> None:
     """Wait for a condition."""
     end = time.monotonic() + seconds
     while not condition():
@@ -125,7 +125,7 @@ def together(*calls: Callable[[], Any]) -> list[Any]:
 
     def run(number: int, call: Callable[[], Any]) -> None:
         try:
-            start.wait(20)
+            start.wait(60)
             found[number] = call()
         except BaseException as error:  # noqa: BLE001  # told by the caller
             errors.append(error)
@@ -134,7 +134,7 @@ def together(*calls: Callable[[], Any]) -> list[Any]:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(100)
     assert errors == []
     return [found[number] for number in range(len(calls))]
 

@@ -268,7 +268,7 @@ def test_listed_names_that_lead_elsewhere_become_errors(
         return usual(line, server)
 
     server = serve_raw_ftp(reply)
-    with FtpClient("127.0.0.1", port=server.port, timeout=5) as client:
+    with FtpClient("127.0.0.1", port=server.port, timeout=60) as client:
         found = client.scan("out")
 
         assert [one.path for one in found.files] == ["out/good.csv"]

@@ -321,6 +321,13 @@ def test_redirects_to_nowhere(headers: dict[str, str], serve: Serve) -> None:
     assert caught.value.status == 302
 
 
+def bound(one: socket.socket) -> int:
+    """Bind a socket to a free port, and return that."""
+    one.bind(("127.0.0.1", 0))
+    port: int = one.getsockname()[1]
+    return port
+
+
 class _Counting(httpx.HTTPTransport):
     """Counts how often a connection is tried: a refused one leaves no trace at a server."""
 
@@ -333,12 +340,12 @@ class _Counting(httpx.HTTPTransport):
 
 def test_a_failed_connection_is_tried_at_most_twice_more() -> None:
     """Three attempts for a refused connection, nothing counted as sent, and it is over in about a second."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     transport = _Counting()
     began = time.monotonic()
     with (
-        HttpClient(f"http://127.0.0.1:{port}", transport=transport) as http,
+        # Bound, so that nobody else takes it, and not listening.
+        socket.socket() as free,
+        HttpClient(f"http://127.0.0.1:{bound(free)}", transport=transport) as http,
         pytest.raises(ConnectFailedError) as caught,
     ):
         http.get_json("a?x=s3cret")
@@ -380,6 +387,10 @@ def test_timeouts(serve_raw: Serve) -> None:
         http.get_json("a")
 
     assert 0.15 < time.monotonic() - began < 20
+
+    # The server's thread may come later than the end.
+    while not server.connections:
+        time.sleep(0.01)
 
     assert server.connections == 1
 

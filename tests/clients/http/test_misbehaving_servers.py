@@ -168,7 +168,7 @@ def test_a_slow_reader_has_an_end() -> None:
     def sip() -> None:
         connection, _ = listener.accept()
         with connection:
-            while not over.wait(0.05) and (data := connection.recv(200_000)):
+            while not over.wait(0.05) and (data := connection.recv(50_000)):
                 read[0] += len(data)
 
     thread = threading.Thread(target=sip)
@@ -179,7 +179,7 @@ def test_a_slow_reader_has_an_end() -> None:
         with pytest.raises(UnknownOutcomeError):
             http.request("POST", "a", content=b"x" * size)
 
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 20
     over.set()
     thread.join()
     listener.close()

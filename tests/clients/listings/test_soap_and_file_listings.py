@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -248,32 +247,26 @@ def test_large_folder_is_stored_in_pages_and_goes_on_behind_one() -> None:
             list(FtpListing("x").pages(conn, cursor=cursor))
 
 
-def test_growing_file_on_a_real_server(serve_ftp: Callable[..., Ftp]) -> None:
-    """Somebody writes a file while the folder is listed."""
+def test_growing_file_on_a_real_server(serve_ftp: Callable[..., Ftp], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody writes a file while the folder is listed: between the two looks it has become longer."""
     ftp = serve_ftp()
     fill(ftp.root, {"done.csv": b"x"})
-    stop = threading.Event()
+    (ftp.root / "growing.csv").write_bytes(b"line\n")
+    grows = [True]
 
-    def write() -> None:
-        with (ftp.root / "growing.csv").open("wb", buffering=0) as file:
-            while not stop.is_set():
+    def between(seconds: float) -> None:
+        assert seconds == 0.3
+        if grows:
+            with (ftp.root / "growing.csv").open("ab") as file:
                 file.write(b"line\n")
-                time.sleep(0.02)
 
-    thread = threading.Thread(target=write)
-    thread.start()
-    try:
-        while not (ftp.root / "growing.csv").exists() or not (ftp.root / "growing.csv").stat().st_size:
-            time.sleep(0.01)
-        with FtpClient("127.0.0.1", **ftp.arguments) as client:
-            (page,) = list(FtpListing("/", settle=0.3)(client))
-            assert ([entity.key for entity in page.items], page.later) == (["/done.csv"], ["/growing.csv"])
-            stop.set()
-            thread.join()
-            (page,) = list(FtpListing("/", settle=0.3)(client))
-            assert [entity.key for entity in page.items] == ["/done.csv", "/growing.csv"]
-    finally:
-        stop.set()
+    monkeypatch.setattr("clients.listings.file_listing.time", SimpleNamespace(sleep=between))
+    with FtpClient("127.0.0.1", **ftp.arguments) as client:
+        (page,) = list(FtpListing("/", settle=0.3)(client))
+        assert ([entity.key for entity in page.items], page.later) == (["/done.csv"], ["/growing.csv"])
+        grows.clear()
+        (page,) = list(FtpListing("/", settle=0.3)(client))
+        assert [entity.key for entity in page.items] == ["/done.csv", "/growing.csv"]
 
 
 def test_folder_that_is_gone_is_an_error(serve_ftp: Callable[..., Ftp]) -> None:

@@ -206,7 +206,7 @@ def test_both_time_limits_are_set(shop: Shop) -> None:
 
     def slowly(method: str, path: str) -> None:
         if method == slow:
-            gate.wait(10)
+            gate.wait(60)
 
     shop.instead = slowly
     slow = "GET"

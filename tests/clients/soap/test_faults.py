@@ -180,12 +180,12 @@ def test_budget_that_is_soon_full_again_is_waited_for(shop: Shop) -> None:
     """A second is waited out by the call itself, once for all threads."""
     with client_of(shop) as client:
         shop.instead = says("", 200, **{"RateLimit-Remaining": "0", "RateLimit-Reset": "1"})
+        began = time.monotonic()
         client.call("nothing")
         shop.instead = lambda method, path: None
-        began = time.monotonic()
         with ThreadPoolExecutor(3) as pool:
             assert [one["addResult"] for one in pool.map(lambda n: client.call("add", a=n, b=1), range(3))] == [1, 2, 3]
-        assert 0.8 < time.monotonic() - began < 5
+        assert 0.9 < time.monotonic() - began < 60
 
 
 def test_budget_of_where_the_wsdl_is_says_nothing_of_the_service(shop: Shop, serve_shop: Serve) -> None:

@@ -18,7 +18,7 @@ def test_first_signal_asks_and_handlers_return(number: signal.Signals) -> None:
     with stop_on_signals(stop):
         assert signal.getsignal(number) is not before
         os.kill(os.getpid(), number)
-        assert stop.wait(1)
+        assert stop.wait(60)
         assert signal.getsignal(number) is before
     assert signal.getsignal(number) is before
 
@@ -32,15 +32,17 @@ def test_inactive_changes_nothing() -> None:
 
 def test_cancelled_caller_lets_the_work_end() -> None:
     """The work hears that it should stop, and is not left behind in its thread."""
-    stop, ended = threading.Event(), threading.Event()
+    stop, begun, ended = threading.Event(), threading.Event(), threading.Event()
 
     def work() -> None:
-        stop.wait(5)
+        begun.set()
+        stop.wait(60)
         ended.set()
 
     async def main() -> None:
         running = asyncio.ensure_future(in_thread(work, stop))
-        await asyncio.sleep(0.05)
+        while not begun.is_set():
+            await asyncio.sleep(0.01)
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running

@@ -17,7 +17,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from flows.orchestration.prefect_client import open_client
 from flows.project.secrets import read_secret_at
-from tests.support.prefect_project import HANG, NO_TLS, Project, until
+from tests.support.prefect_project import HANG, Project, browser, until
 
 AUTOMATION = {
     "name": "of a web page",
@@ -30,7 +30,7 @@ SECRETS = {"include_secrets": True}
 @pytest.fixture
 def page(project: Project) -> Iterator[httpx.Client]:
     """Return a client that sends what a page of another origin sends: its origin, and no credentials."""
-    with httpx.Client(base_url=project.url, headers={"Origin": "http://evil.example"}, verify=NO_TLS) as client:
+    with browser(base_url=project.url, headers={"Origin": "http://evil.example"}) as client:
         yield client
 
 
@@ -68,7 +68,7 @@ def test_page_by_rebinding_reads_nothing(project: Project, page: httpx.Client) -
 
 def test_token_of_a_page_is_not_enough(project: Project) -> None:
     """Without the auth string there is no CSRF token; without a token nothing changes, also for who has the auth string."""
-    with httpx.Client(base_url=project.url, verify=NO_TLS) as other_user:
+    with browser(base_url=project.url) as other_user:
         assert other_user.get("/csrf-token", params={"client": "me"}).status_code == 401
         user, _, password = project.auth_string.partition(":")
         assert other_user.get("/csrf-token", params={"client": "me"}, auth=(user, password[:-1])).status_code == 401
@@ -79,7 +79,7 @@ def test_token_of_a_page_is_not_enough(project: Project) -> None:
 def test_another_user_sees_nothing(project: Project) -> None:
     """Without the auth string the server says only that it is there, and shows its empty pages."""
     root = project.url.removesuffix("/api")
-    with httpx.Client(verify=NO_TLS) as client:
+    with browser() as client:
         for path in ("version", "admin/version", "admin/settings", "flow_runs/count", "automations/count"):
             assert client.get(f"{project.url}/{path}").status_code == 401
         for path in ("flow_runs/filter", "block_documents/filter", "logs/filter", "events/filter", "variables/filter"):
@@ -145,7 +145,7 @@ def test_flow_run_signs_in(project: Project, both_ups: list[dict[str, Any]]) -> 
 
 def test_automations_do_what_they_say(project: Project) -> None:
     """An automation of a person's pauses another one; Prefect's client for that signs in only here."""
-    with httpx.Client(base_url=project.url, auth=project.sign_in, verify=NO_TLS) as ui:
+    with browser(base_url=project.url, auth=project.sign_in) as ui:
 
         def make(name: str, event: str, action: dict[str, Any]) -> str:
             trigger = {"type": "event", "posture": "Reactive", "expect": [event], "threshold": 1, "within": 0}

@@ -7,11 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
 import pytest
 
-from tests.support.prefect_project import HANG, PAYLOAD, TOKEN, ApiServer, Project, make_project, until
+from tests.support.prefect_project import HANG, PAYLOAD, TOKEN, ApiServer, Project, ask, make_project, until
 
 FINAL = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
 
@@ -58,9 +57,9 @@ def test_server_is_for_this_machine_only(project: Project) -> None:
         each.laddr.ip for each in psutil.Process(status["server_pid"]).net_connections("inet") if each.status == "LISTEN"
     ]
     assert set(listening) == {"127.0.0.1"}
-    answer = httpx.get(f"{project.url}/flow_runs/count", headers={"Origin": "http://elsewhere.example"})
+    answer = ask("GET", f"{project.url}/flow_runs/count", headers={"Origin": "http://elsewhere.example"})
     assert "access-control-allow-origin" not in answer.headers
-    own = httpx.get(f"{project.url}/health", headers={"Origin": f"http://localhost:{project.port}"})
+    own = ask("GET", f"{project.url}/health", headers={"Origin": f"http://localhost:{project.port}"})
     assert own.headers["access-control-allow-origin"] == f"http://localhost:{project.port}"
 
 
@@ -115,10 +114,12 @@ def test_deploy_all_asks_nothing_and_setup_repairs_nothing(project: Project) -> 
     work = next(each for each in project.find("deployments") if each["name"] == "work")
     schedule = f"{project.url}/deployments/{work['id']}/schedules/{work['schedules'][0]['id']}"
     # The server's own database may be locked for a moment: it answers 503 then, and a person would click again.
-    until(lambda: httpx.patch(schedule, json={"active": False}, auth=project.sign_in).is_success)
+    until(lambda: ask("PATCH", schedule, json={"active": False}, auth=project.sign_in).is_success)
     zombie = _zombie(project)
     until(
-        lambda: httpx.patch(f"{project.url}/automations/{zombie['id']}", json={"enabled": False}, auth=project.sign_in).is_success
+        lambda: (
+            ask("PATCH", f"{project.url}/automations/{zombie['id']}", json={"enabled": False}, auth=project.sign_in).is_success
+        )
     )
     applied = [*project.syncs("up")["applied"], *project.syncs("setup")["applied"]]
     assert {each["change"] for each in applied} == {"unchanged"}
@@ -138,7 +139,7 @@ def test_another_project_is_told_whose_server_it_is(project: Project, tmp_path: 
         assert process.returncode == 0
         said.append(err.count("this Prefect server was last set up for another database, from "))
     assert said == [0, 1, 0, 1, 0]
-    text = httpx.post(f"{project.url}/variables/filter", json={}, auth=project.sign_in).text
+    text = ask("POST", f"{project.url}/variables/filter", json={}, auth=project.sign_in).text
     assert "sync_clients_project" in text
     assert "other.db" not in text
 
@@ -238,7 +239,7 @@ def test_what_was_worked_is_one_event(project: Project) -> None:
 
     def told() -> list[dict[str, Any]]:
         wanted = {"event": {"name": ["sync.jobs.worked"]}, "related": {"id": [f"prefect.flow-run.{run['id']}"]}}
-        found = httpx.post(f"{project.url}/events/filter", json={"filter": wanted}, auth=project.sign_in).json()
+        found = ask("POST", f"{project.url}/events/filter", json={"filter": wanted}, auth=project.sign_in).json()
         return list(found["events"])
 
     until(told)
@@ -262,7 +263,7 @@ def test_unknown_name_makes_no_flow_run(project: Project) -> None:
 
     def count() -> int:
         asked = {"flow_runs": {"name": {"any_": ["no.such"]}}}
-        return int(httpx.post(f"{project.url}/flow_runs/count", json=asked, auth=project.sign_in).json())
+        return int(ask("POST", f"{project.url}/flow_runs/count", json=asked, auth=project.sign_in).json())
 
     before = count()
     process = project.start("run", "no.such")

@@ -156,13 +156,13 @@ def test_on_a_terminal_it_asks(here: JobStore, project: Project, answer: str) ->
         cwd=project.folder, env=project.environment, stdin=terminal, stderr=terminal, stdout=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         os.close(terminal)
-        said, deadline = "", time.monotonic() + 30
+        said, deadline = "", time.monotonic() + 100
         while "[y/N]" not in said and time.monotonic() < deadline:
             if select.select([keyboard], [], [], 0.1)[0]:
                 said += os.read(keyboard, 1000).decode()
         assert "This will delete 6 jobs, and refuse 1. Go on? [y/N]" in said
         os.write(keyboard, f"{answer}\n".encode())
-        out, _ = process.communicate(timeout=30)
+        out, _ = process.communicate(timeout=100)
     os.close(keyboard)
     assert process.returncode == (0 if answer == "y" else 130)
     assert out.splitlines()[:1] == (["deleted 6 jobs"] if answer == "y" else [])

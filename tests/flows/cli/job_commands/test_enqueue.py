@@ -139,7 +139,7 @@ def test_when(shop: Project) -> None:
     assert found[0] == 0
     assert found[1].endswith(", due 2035-06-01 02:30 UTC\n")
     first, second = stored()
-    assert abs((first.available_at - first.created_at).total_seconds() - 7200) < 1
+    assert abs((first.available_at - first.created_at).total_seconds() - 7200) < 60
     assert second.available_at.isoformat() == "2035-06-01T02:30:00.500000+00:00"
 
 

@@ -38,8 +38,9 @@ def test_without_a_server_there_is_nothing_to_watch(store: JobStore) -> None:
     assert reconcile_if_reachable(store, {"petstore": PETSTORE}) is None
 
 
-def test_a_dead_server_holds_nobody_up(store: JobStore) -> None:
+def test_a_dead_server_holds_nobody_up(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses are told, the thread finds nobody there, and the block ends at once though it would try again later."""
+    monkeypatch.setattr("flows.orchestration.work_queues.updater.RETRY_SECONDS", 600.0)
     with updating_work_queues(store, {"petstore": PETSTORE}, url=dead()), Notifier(store, clients=[PETSTORE]) as notifier:
         for _ in range(20):
             held = store.pauses.open("petstore", 60, cause="person", reason="", set_by="anna")
@@ -49,8 +50,8 @@ def test_a_dead_server_holds_nobody_up(store: JobStore) -> None:
         notifier.close()
         assert any(thread.name == "syncs-work-queues" for thread in threading.enumerate())
         began = time.monotonic()
-    # Far below the seconds until it would try again.
-    assert time.monotonic() - began < 10
+    # Far below the minutes until it would try again.
+    assert time.monotonic() - began < 60
     assert not any(thread.name == "syncs-work-queues" for thread in threading.enumerate())
     assert store.pauses.current("petstore") is not None
 
