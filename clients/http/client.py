@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from clients.errors import BrokenBodyError, NotModifiedError, TooLargeError, UnreadableError
 from clients.http.conditional import Validator, Validators, offered
-from clients.http.graphql import error_of_answer, is_query
+from clients.http.graphql import error_of_answer, query_of
 from clients.http.response import NOT_FINITE, OversizeError, decode_json
 from clients.http.session import MAX_BYTES, Session
 from clients.http.status import not_all, not_ready
@@ -199,9 +199,10 @@ class HttpClient(Session):
         extra.update(_keyed(idempotency_key))
         method = method.upper()
         answer, url = self._exchange(method, path, params=params, content=content, headers=extra)
-        if is_query(json):
+        sent = query_of(json, content)
+        if sent is not None or b'"errors"' in answer.content:
             value, _ = decode_json(answer.content, content_type=answer.header(b"content-type"))
-            _check_graphql(json, value, method=method, url=url, status=answer.status)
+            _check_graphql(sent, value, method=method, url=url, status=answer.status)
         return as_httpx(answer, method=method, url=url)
 
     def post_form(self, path: str, form: Mapping[str, Any]) -> tuple[int, Any]:
@@ -264,7 +265,7 @@ _REFUSALS = frozenset(range(400, 500)) - {408, 425, 429}
 
 def _check_graphql(sent: Any, value: Any, *, method: str, url: str, status: int) -> None:
     """Raise the errors of an answer of GraphQL."""
-    if sent is None and not (isinstance(value, dict) and "errors" in value):
+    if sent is None and not (isinstance(value, list) or (isinstance(value, dict) and "errors" in value)):
         return
     error = error_of_answer(sent, value, method=method, url=url, status=status)
     if error is not None:

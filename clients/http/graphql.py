@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from clients.errors import AuthRefusedError, ClientError, RateLimitedError, UnreadableError
+from clients.json_codec import decode
 
 _MEMBERS = frozenset({"data", "errors", "extensions"})
 _RATE_LIMIT = frozenset({"RATE_LIMITED", "RATELIMITED", "RATE_LIMIT_EXCEEDED", "THROTTLED", "TOO_MANY_REQUESTS"})
@@ -17,6 +18,24 @@ def is_query(sent: Any) -> bool:
     if isinstance(sent, list):
         return bool(sent) and all(map(is_query, sent))
     return isinstance(sent, dict) and isinstance(sent.get("query"), str)
+
+
+def query_of(sent: Any, content: bytes | str | None) -> Any:
+    """Return what makes a request one of GraphQL: its JSON body, or its content where that is such JSON or the query itself.
+
+    None where nothing of it tells.
+    """
+    if sent is not None:
+        return sent if is_query(sent) else None
+    raw = content.encode() if isinstance(content, str) else content or b""
+    if raw.lstrip()[:1] not in (b"{", b"[") or b'"query"' not in raw:
+        # The query itself (`application/graphql`) shows in the answer, which has no other members than GraphQL's.
+        return None
+    try:
+        found = decode(raw)
+    except (ValueError, RecursionError):
+        return None
+    return found if is_query(found) else None
 
 
 def error_of_answer(sent: Any, body: Any, *, method: str, url: str, status: int) -> ClientError | None:
@@ -40,13 +59,23 @@ def error_of_answer(sent: Any, body: Any, *, method: str, url: str, status: int)
     return kind(message, method=method, url=url, status=status if kind is UnreadableError else None)
 
 
+def has_errors(sent: Any, body: Any) -> bool:
+    """Say whether an answer of GraphQL has errors; `sent` and `body` as for `error_of_answer`."""
+    return next(_errors(body, by_shape=not is_query(sent)), None) is not None
+
+
 def _errors(body: Any, *, by_shape: bool) -> Iterator[Any]:
-    for answer in body if isinstance(body, list) and not by_shape else [body]:
+    several = isinstance(body, list) and (not by_shape or all(_is_like_an_answer(one) for one in body[:1]))
+    for answer in body if several else [body]:
         errors = answer.get("errors") if isinstance(answer, dict) else None
         if not isinstance(errors, list):
             continue
-        if not by_shape or (answer.keys() <= _MEMBERS and all(isinstance(one, dict) and "message" in one for one in errors)):
+        if not by_shape or (_is_like_an_answer(answer) and all(isinstance(one, dict) and "message" in one for one in errors)):
             yield from errors
+
+
+def _is_like_an_answer(value: Any) -> bool:
+    return isinstance(value, dict) and value.keys() <= _MEMBERS
 
 
 def _codes(error: Any) -> Iterator[str]:

@@ -8,7 +8,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 from clients.errors import PageError, UnreadableError
-from clients.http.graphql import is_query
+from clients.http.graphql import has_errors, is_query
 from clients.http.status import ContentRange
 from clients.json_codec import encode
 from clients.listings.cursor_paginators import RelayCursor
@@ -118,7 +118,8 @@ class Listing:
         body = answer.body
         found = body if self.items is None else compile_path(self.items)(body)
         if isinstance(found, list):
-            if self._is_graphql and isinstance(body, dict) and body.get("errors"):
+            sent = self.json if self._is_graphql else None
+            if isinstance(body, dict) and "errors" in body and has_errors(sent, body):
                 raise PageError(
                     "the answer of GraphQL has errors, so that rows may be missing", url=answer.url, method=self.method
                 )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from clients import AuthRefusedError, HttpClient, RateLimitedError, UnreadableError
-from clients.errors import ClientError
+from clients import AuthRefusedError, HttpClient, Listing, RateLimitedError, UnreadableError
+from clients.errors import ClientError, PageError
 
 Serve = Callable[..., Any]
 QUERY = {"query": "query($id: ID!) { pet(id: $id) { name } }", "variables": {"id": 1}}
@@ -72,3 +73,57 @@ def test_good_answers(body: Any, serve: Serve) -> None:
         assert http.get_json("graphql") == body
 
         assert http.request("POST", "graphql", json=QUERY).json() == body
+
+
+SENT: dict[str, dict[str, Any]] = {
+    "content": {"content": json.dumps(QUERY)},
+    "bytes, with blanks": {"content": b" \n" + json.dumps(QUERY).encode()},
+    "content of a batch": {"content": json.dumps([QUERY])},
+    "the query itself": {"content": "{ pet }", "headers": {"Content-Type": "application/graphql"}},
+    "a form": {"data": {"query": "{ pet }"}},
+    "the URL": {"params": {"query": "{ pet }"}},
+    "a persisted query": {"json": {"id": "sha256:abc", "variables": {}}},
+    "content of a persisted query": {"content": json.dumps({"id": "sha256:abc"})},
+}
+
+
+@pytest.mark.parametrize("method", ["POST", "GET", "PUT"])
+@pytest.mark.parametrize("batch", [False, True])
+@pytest.mark.parametrize("name", SENT)
+def test_any_request(name: str, batch: bool, method: str, serve: Serve) -> None:
+    """Errors are found however the query was sent, alone or among several answers."""
+    body = {"data": {"pet": None}, "errors": ERRORS}
+    server = serve(lambda seen: (200, {}, [{"data": {"pet": 1}}, body] if batch else body))
+    with HttpClient(server.url) as http, pytest.raises(UnreadableError, match="GraphQL"):
+        http.request(method, "graphql", **SENT[name])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"errors": [{"code": 7}]},
+        {"errors": ["odd"]},
+        {"errors": [], "data": 1},
+        {"errors": ERRORS, "id": 7},
+        [{"errors": 3}],
+        [[1]],
+    ],
+)
+def test_errors_of_others_are_no_business_of_ours(body: Any, serve: Serve) -> None:
+    """Where neither the request nor the answer is one of GraphQL, `errors` is a member as any other; so is broken content."""
+    server = serve(lambda seen: (200, {}, body))
+    with HttpClient(server.url) as http:
+        for sent in ({"json": {"a": 1}}, {"content": b'{"query": '}, {"content": b"\xff"}, {"data": {"a": "b"}}):
+            assert http.request("POST", "imports", **sent).json() == body
+
+
+def test_a_listing_by_query_in_the_url(serve: Serve) -> None:
+    """Rows beside errors may not be all; another API's `errors` beside rows and more is none of GraphQL."""
+    bodies = [{"data": [{"id": 1}], "errors": ERRORS}, {"data": [{"id": 1}], "errors": ERRORS, "page": 1}]
+    server = serve(lambda seen: (200, {}, bodies[len(server.seen) - 1]))
+    listing = Listing("graphql", items="data", params={"query": "{ pets }"})
+    with HttpClient(server.url) as http:
+        with pytest.raises(PageError, match="GraphQL"):
+            list(listing(http))
+
+        assert sum(len(page.items) for page in listing(http)) == 1
