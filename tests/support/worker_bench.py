@@ -117,11 +117,29 @@ def eventually(condition: Callable[[], Any], *, seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
-class Running:
-    """Counts what runs at once."""
+class Clock:
+    """Stands for the module `time`; it can be set forward."""
 
-    def __init__(self, seconds: float = 0.05) -> None:
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def monotonic(self) -> float:
+        """Return the seconds of the process, and those that it is ahead."""
+        return time.monotonic() + self.ahead
+
+
+class Running:
+    """Counts what runs at once.
+
+    Args:
+        seconds: that each job takes.
+        gather: no job ends before so many ran at once, by key: "all", a type, or a type and a phase.
+    """
+
+    def __init__(self, seconds: float = 0.05, gather: dict[str, int] | None = None) -> None:
         self.seconds = seconds
+        self._gather = gather or {}
+        self._all_there = threading.Event()
         self.now: Counter[str] = Counter()
         self.most: Counter[str] = Counter()
         self.at: list[tuple[float, Any]] = []
@@ -135,6 +153,9 @@ class Running:
             self.now.update(keys)
             for key in keys:
                 self.most[key] = max(self.most[key], self.now[key])
+            if all(self.most[key] >= number for key, number in self._gather.items()):
+                self._all_there.set()
+        assert self._all_there.wait(60)
         time.sleep(self.seconds)
         with self._lock:
             self.now.subtract(keys)

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -46,22 +46,30 @@ for thread in threads: thread.join()
 
 @dataclass
 class Limited(Remote):
-    """A remote system that asks everybody to stay away for long, until it is open again, and notes when it was asked."""
+    """A remote system that asks everybody to stay away for a while, once, and notes when it was asked."""
 
-    #: After so many requests.
+    #: After so many requests, as soon as each of so many threads waits for an answer: none is on its way then.
     at: int = 40
-    is_open: bool = False
+    threads: int = 8
+    seconds: int = 3
+    ends: float = 0.0
     #: When, and with what status: by `time.monotonic`.
     arrivals: list[tuple[float, int]] = field(default_factory=list)
     _door: threading.Lock = field(default_factory=threading.Lock)
 
+    def __post_init__(self) -> None:
+        self._all_wait = threading.Barrier(self.threads, timeout=5)
+
     def answer(self, path: str, query: Any, authorization: str | None) -> tuple[Fault | None, Any]:
         """Return the fault, if one is due, and the right document."""
         with self._door:
-            is_refused = len(self.arrivals) >= self.at and not self.is_open
+            is_refused = len(self.arrivals) >= self.at and not self.ends
             self.arrivals.append((time.monotonic(), 429 if is_refused else 200))
         if is_refused:
-            return Fault(429, headers={"Retry-After": "600"}), None
+            with suppress(threading.BrokenBarrierError):
+                self._all_wait.wait()
+            self.ends = time.monotonic() + self.seconds
+            return Fault(429, headers={"Retry-After": str(self.seconds)}), None
         return super().answer(path, query, authorization)
 
 
@@ -119,22 +127,15 @@ def test_eight_workers_keep_the_window_that_an_api_asks_for(store: JobStore, dat
     api.fill(120)
     enqueue(store, api)
     with serving(api), workers(database_url, api.url) as _, workers(database_url, api.url) as _:
-        until(store.pauses.in_force)
-        until(lambda: "processing" not in states(store))
-        asked = len(api.arrivals)
-        # Some looks of everybody at the queue.
-        time.sleep(1)
-        assert len(api.arrivals) == asked
-        api.is_open = True
-        run_out(store)
         until(lambda: states(store) == {"success": 120})
     refused = [at for at, status in api.arrivals if status == 429]
-    # Eight threads, each of which may have been on its way.
     assert 1 <= len(refused) <= 8
-    probe, *others = [at for at, _ in api.arrivals[asked:]]
+    probe, *others = [at for at, _ in api.arrivals[api.at + len(refused) :]]
+    assert probe >= api.ends
     assert min(others) - probe >= 0.1
     assert len(api.arrivals) == 120 + len(refused)
-    assert pauses(store) == [("asked", 0, 1, "probe")]
+    # Who reads the answer seconds after the others may pause the client once more.
+    assert set(pauses(store)) == {("asked", 0, 1, "probe")}
     assert query(store, "SELECT sum(attempts) AS n, max(retries) AS r FROM job") == [{"n": 120, "r": 0}]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from flows.worker import result_buffer
 from flows.worker.pool import ThreadPool
 from flows.worker.result_buffer import FLUSH, FLUSH_EVERY, ResultBuffer
 from flows.worker.watchdog import TaskSpec
@@ -32,7 +33,7 @@ class Told:
             self.threads.add(threading.current_thread().name)
             self._news.notify_all()
 
-    def wait(self, n: int, *, seconds: float = 20) -> list[Any]:
+    def wait(self, n: int, *, seconds: float = 60) -> list[Any]:
         """Wait for `n` answers; return their values."""
         with self._news:
             assert self._news.wait_for(lambda: len(self.answers) >= n, seconds), f"only {self.answers}"
@@ -53,7 +54,7 @@ def gate() -> Iterator[threading.Event]:
     found.set()
 
 
-def eventually(condition: Callable[[], object], *, seconds: float = 10) -> None:
+def eventually(condition: Callable[[], object], *, seconds: float = 60) -> None:
     """Wait for a condition."""
     end = time.monotonic() + seconds
     while not condition():
@@ -75,12 +76,16 @@ def test_each_item_once(told: Told) -> None:
 def test_size(told: Told) -> None:
     """No more than so many run at once, and as many do."""
     running, most, lock = 0, 0, threading.Lock()
+    all_there = threading.Event()
 
     def work(_: int) -> None:
         nonlocal running, most
         with lock:
             running += 1
             most = max(most, running)
+            if most == 5:
+                all_there.set()
+        assert all_there.wait(30)
         time.sleep(0.01)
         with lock:
             running -= 1
@@ -93,7 +98,7 @@ def test_size(told: Told) -> None:
 
 def test_two_handed_over_one_by_one_run_together(told: Told) -> None:
     """A thread that was woken and has not come yet is not counted on twice: the second item gets a thread of its own."""
-    barrier = threading.Barrier(2, timeout=10)
+    barrier = threading.Barrier(2, timeout=60)
     for _ in range(20):
         with ThreadPool(2) as pool:
             before = len(told.answers)
@@ -149,28 +154,27 @@ def test_late_item_is_told_at_once(told: Told, gate: threading.Event, caplog: py
 
 def test_time_counts_from_the_beginning(told: Told) -> None:
     """What waits for a thread is not late; what takes several turns is given its time in each."""
-    order = TaskSpec(lambda _: time.sleep(0.2), told, timeout=0.6, late=lambda _, __: "late")
-    with ThreadPool(1) as pool:
-        pool.submit(range(6), order)
-        assert told.wait(6) == [None] * 6
 
-        def turns(_: int) -> str:
-            for _turn in range(4):
-                time.sleep(0.3)
-                pool.restart()
-            return "done"
+    def turns(_: int) -> str:
+        for _turn in range(6):
+            time.sleep(0.5)
+            second.restart()
+        return "done"
 
-        pool.submit([1], TaskSpec(turns, told, timeout=0.6, late=lambda _, __: "late"))
-        assert told.wait(7)[-1] == "done"
+    # Each of the two takes 3 s, beside the other; no piece of it takes long, even on a machine that stands still meanwhile.
+    with ThreadPool(1) as first, ThreadPool(1) as second:
+        first.submit(range(6), TaskSpec(lambda _: time.sleep(0.5), told, timeout=2.5, late=lambda _, __: "late"))
+        second.submit([1], TaskSpec(turns, told, timeout=2.5, late=lambda _, __: "late"))
+        assert sorted(told.wait(7), key=str) == [None] * 6 + ["done"]
 
 
 def test_different_times(told: Told, gate: threading.Event) -> None:
     """The watch wakes for the first deadline, also when a later one was there before."""
     with ThreadPool(3) as pool:
-        for seconds in (30, 0.6, 0.2):
-            pool.submit([seconds], TaskSpec(lambda _: gate.wait(30), told, timeout=seconds, late=lambda item, _: item))
+        for seconds in (120, 0.2):
+            pool.submit([seconds], TaskSpec(lambda _: gate.wait(60), told, timeout=seconds, late=lambda item, _: item))
             time.sleep(0.05)
-        assert told.wait(2) == [0.2, 0.6]
+        assert told.wait(1) == [0.2]
 
 
 def test_hundred_hang(told: Told, gate: threading.Event, caplog: pytest.LogCaptureFixture) -> None:
@@ -317,7 +321,7 @@ def test_reserved_thread_stays_free(told: Told, gate: threading.Event) -> None:
         pool.submit([2], TaskSpec(lambda n: n, told))
         pool.reserve()
         gate.set()
-        assert free.wait(10)
+        assert free.wait(60)
         told.wait(1)
         time.sleep(0.1)
         assert pool.waiting == 1
@@ -357,9 +361,9 @@ pool.close()
 sys.exit(7)
 """
     began = time.monotonic()
-    found = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=50, check=False)
+    found = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
     assert (found.returncode, "Fatal" in found.stderr) == (7, False), found.stderr
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 55
 
 
 # -- answers ------------------------------------------------------------------------------------------------------------------
@@ -370,31 +374,35 @@ def job(n: int) -> Job:
     return Job(n, Lane("q", "c", "t"), None, None, None, None, 1, 0, 0, 0)
 
 
-def test_answers_wait_for_company_and_not_for_long() -> None:
+def test_answers_wait_for_company_and_not_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """Enough answers, or the last one, are handed on at once; fewer after a fifth of a second; a prompt one at once (M6)."""
     results = ResultBuffer(FLUSH + 3)
+    monkeypatch.setattr(result_buffer, "FLUSH_EVERY", 600.0)
     for n in range(FLUSH):
         results.put(job(n), None, None)
     began = time.monotonic()
     assert len(results.take()) == FLUSH
-    assert time.monotonic() - began < FLUSH_EVERY / 2
+    assert time.monotonic() - began < 60
     results.put(job(1), None, None)
     began = time.monotonic()
+    monkeypatch.setattr(result_buffer, "FLUSH_EVERY", FLUSH_EVERY)
     assert len(results.take()) == 1
     assert time.monotonic() - began >= FLUSH_EVERY * 0.9
+    monkeypatch.setattr(result_buffer, "FLUSH_EVERY", 600.0)
     results.put(job(2), None, None, flush=True)
     began = time.monotonic()
     assert len(results.take()) == 1
     results.put(job(3), None, None)
     assert len(results.take()) == 1
-    assert time.monotonic() - began < FLUSH_EVERY / 2
+    assert time.monotonic() - began < 60
 
 
-def test_answers_that_do_not_come() -> None:
+def test_answers_that_do_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was taken back is not waited for."""
+    monkeypatch.setattr(result_buffer, "FLUSH_EVERY", 600.0)
     results = ResultBuffer(3)
     results.expect_less(2)
     results.put(job(1), None, None)
     began = time.monotonic()
     assert len(results.take()) == 1
-    assert time.monotonic() - began < FLUSH_EVERY / 2
+    assert time.monotonic() - began < 60

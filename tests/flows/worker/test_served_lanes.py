@@ -24,7 +24,7 @@ def phased(running: Any, **options: Any) -> JobType:
 @pytest.mark.rows("DS-12")
 def test_hosts_that_serve_one_phase_each(store: JobStore, open_store: Callable[..., JobStore]) -> None:
     """Host A takes two fetches at once and host B one save: each does its phase, and no more of it at once."""
-    fetching, saving = Running(), Running()
+    fetching, saving = Running(gather={"all": 2}), Running()
     kinds = phased(fetching), phased(saving)
     add(store, kinds[0], range(20))
     hosts = [
@@ -44,7 +44,7 @@ def test_hosts_that_serve_one_phase_each(store: JobStore, open_store: Callable[.
 @pytest.mark.rows("DS-12")
 def test_limit_of_a_phase_holds_for_jobs_that_come_from_the_one_before(store: JobStore) -> None:
     """A job does not slip into a phase that is full because it is in hand already."""
-    running = Running(0.02)
+    running = Running(0.02, gather={"shop.order:fetch": 2})
     kind = phased(running)
     add(store, kind, range(30))
     work(store, declare(kind), until_empty=True, at_once={"shop.order:save": 1})
@@ -68,7 +68,7 @@ def test_limit_of_the_first_phase_holds_back_that_phase_only(store: JobStore) ->
 @pytest.mark.rows("DS-12")
 def test_limits_of_types(store: JobStore) -> None:
     """Each type keeps to its own number, declared or given, and all of them together to the number of threads."""
-    running = Running(0.02)
+    running = Running(0.02, gather={"all": 6, "shop.slow": 2, "shop.fast": 4})
     slow = job_type(running, "shop.slow", concurrency=2)
     fast = job_type(running, "shop.fast", concurrency=6)
     both = declare(slow, fast)
@@ -77,7 +77,9 @@ def test_limits_of_types(store: JobStore) -> None:
     work(store, both, until_empty=True)
     assert (running.most["shop.slow"], running.most["all"]) == (2, 6)
     assert running.most["shop.fast"] >= 4
-    running.most.clear()
+    running = Running(0.02, gather={"all": 4})
+    slow, fast = job_type(running, "shop.slow", concurrency=2), job_type(running, "shop.fast", concurrency=6)
+    both = declare(slow, fast)
     for kind in (slow, fast):
         add(store, kind, range(40))
     work(store, both, until_empty=True, concurrency=4, at_once={"shop.fast": 1})
@@ -139,7 +141,7 @@ def test_threads() -> None:
 @pytest.mark.rows("AQ-49")
 def test_full_queue_is_waited_for(store: JobStore, open_store: Callable[..., JobStore]) -> None:
     """`until_empty` waits for its turn in a queue whose places others hold, and the number is never exceeded."""
-    running = Running(0.03)
+    running = Running(0.03, gather={"all": 3})
     kind = job_type(running)
     add(store, kind, range(40))
     registry = declare(kind, Queue("shop", concurrency=3))
@@ -156,7 +158,7 @@ def test_rate_is_waited_for(store: JobStore) -> None:
     began = time.monotonic()
     assert work(store, declare(kind, Queue("shop", rate=Rate(3, 0.6))), until_empty=True).processed == 9
     # The first claim comes after `began`, and the last one two windows after it.
-    assert 1.19 < max(running.at)[0] - began < 20
+    assert max(running.at)[0] - began > 1.15
 
 
 def test_limited_queue_does_not_starve_behind_a_free_one(store: JobStore) -> None:
@@ -177,7 +179,7 @@ def test_run_of_a_sync_in_a_limited_queue(store: JobStore, limited: bool) -> Non
     from clients import Entity, Page
     from flows.sync import run as engine
 
-    running = Running(0.01)
+    running = Running(0.01, gather={"all": 2 if limited else 3})
 
     def fetch(_: Any, entity: Any) -> Any:
         running(_Named(), None)

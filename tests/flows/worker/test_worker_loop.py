@@ -15,65 +15,58 @@ from flows.worker.queue_processing import work
 from jobs import Failure, JobStore, KeepPolicy, Queue, Retry
 from jobs.errors import DatabaseLost
 from tests.support.fake_things_api import change, query, states
-from tests.support.worker_bench import Running, add, declare, eventually, job_type
+from tests.support.worker_bench import Clock, Running, add, declare, eventually, job_type
 
 # -- idling ---------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.rows("AQ-49", "E-31")
-def test_daemon_waits_and_wakes(store: JobStore, open_store: Callable[..., JobStore], daemon: Any) -> None:
-    """An idle daemon takes up what is enqueued later, by anybody, within a second."""
+def test_daemon_waits_and_wakes(
+    store: JobStore, open_store: Callable[..., JobStore], daemon: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An idle daemon takes up what is enqueued later, by anybody, long before it would look by itself."""
+    monkeypatch.setattr(worker_loop, "POLL", 600.0)
     running = Running(0)
     kind = job_type(running)
     one = daemon(store, declare(kind))
-    time.sleep(0.8)
-    waits = []
     for n in range(3):
+        time.sleep(0.2)
         elsewhere = open_store()
-        began = time.monotonic()
         add(elsewhere, kind, [n])
         eventually(lambda n=n: len(running.at) > n)
-        waits.append(running.at[-1][0] - began)
-        time.sleep(0.2)
-    print(f"\n{store.db.dialect}: begun after {sorted(round(1000 * wait) for wait in waits)} ms")
-    assert sorted(waits)[1] < 1
     assert one.is_running
     assert one.end().processed == 3
 
 
 @pytest.mark.rows("E-09")
-def test_idling_does_not_slow_what_comes_after(store: JobStore, daemon: Any) -> None:
-    """After an idle while a hundred fast jobs are fast: no pause between any two."""
+def test_idling_does_not_slow_what_comes_after(store: JobStore, daemon: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an idle while a hundred fast jobs are fast: no wait for the next look between any two."""
+    monkeypatch.setattr(worker_loop, "POLL", 600.0)
     running = Running(0)
     kind = job_type(running)
     one = daemon(store, declare(kind))
-    time.sleep(1.5)
-    began = time.monotonic()
+    time.sleep(0.5)
     for n in range(100):
         add(store, kind, [n])
     eventually(lambda: states(store) == {"success": 100})
-    seconds = time.monotonic() - began
-    print(f"\n100 jobs, one by one: {seconds:.2f} s")
-    assert seconds < 15
     one.end()
 
 
 @pytest.mark.rows("E-59")
 def test_delayed_job_is_begun_at_its_time(store: JobStore, daemon: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A job with a delay begins when it is due, not at the next look after that."""
-    monkeypatch.setattr(worker_loop, "POLL", 60.0)
+    monkeypatch.setattr(worker_loop, "POLL", 600.0)
     running = Running(0)
     kind = job_type(running)
     one = daemon(store, declare(kind))
     for n in range(2):
         began = time.monotonic()
-        add(store, kind, [n], delay=1.5)
+        add(store, kind, [n], delay=0.8)
         # It wakes the daemon, which a delayed job does not do on PostgreSQL.
         add(store, kind, ["now"])
         eventually(lambda n=n: len(running.at) == 2 * (n + 1))
-        at, payload = running.at[-1]
-        assert payload == n
-        assert at - began >= 1.4
+        (at,) = (at for at, payload in running.at if payload == n)
+        assert at - began >= 0.7
     one.end()
 
 
@@ -83,7 +76,7 @@ def test_idle_daemon_takes_back_jobs_of_the_dead(store: JobStore, daemon: Any) -
     running = Running(0)
     kind = job_type(running)
     one = daemon(store, declare(kind))
-    time.sleep(1.0)
+    time.sleep(0.3)
     add(store, kind, ["delayed"], delay=3600)
     (job_id,) = add(store, kind, [1], delay=3600)
     change(
@@ -92,10 +85,7 @@ def test_idle_daemon_takes_back_jobs_of_the_dead(store: JobStore, daemon: Any) -
         "available_at = created_at, lease_until = created_at WHERE id = :id",
         id=job_id,
     )
-    changed = time.monotonic()
     # Nothing else happens, so that only its own looks can tell it.
-    eventually(lambda: running.at, seconds=10)
-    assert running.at[0][0] - changed < 5
     eventually(lambda: store.views.job(job_id).job.state == "success")
     assert store.views.job(job_id).rescues == 1
     one.end()
@@ -142,17 +132,23 @@ def test_processed_counts_every_attempt(store: JobStore) -> None:
 
 
 @pytest.mark.rows("AQ-47")
-def test_time_limit_is_looked_at_between_jobs(store: JobStore) -> None:
+def test_time_limit_is_looked_at_between_jobs(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """A job in hand is not cut short, and none is begun after the time."""
-    running = Running(0.2)
-    kind = job_type(running)
+    clock = Clock()
+    monkeypatch.setattr(worker_loop, "time", clock)
+
+    def process(job: Any, _: Any) -> None:
+        if job.payload == 3:
+            clock.ahead += 1000
+            # What was claimed ahead goes back.
+            eventually(lambda: states(store)["processing"] == 1)
+
+    kind = job_type(process)
     add(store, kind, range(30))
-    began = time.monotonic()
-    done = work(store, declare(kind), time_limit=1, concurrency=1).processed
-    assert 1 <= done < 30
+    done = work(store, declare(kind), time_limit=600, concurrency=1).processed
+    assert 4 <= done < 30
     assert states(store) == {"success": done, "queued": 30 - done}
     assert query(store, "SELECT sum(attempts) AS a FROM job") == [{"a": done}]
-    assert all(at - began < 2 for at, _ in running.at)
 
 
 @pytest.mark.rows("AQ-48", "E-32")
@@ -202,23 +198,29 @@ def test_max_jobs_of_a_worker_that_releases(store: JobStore, monkeypatch: pytest
 
 
 @pytest.mark.rows("M18", "T18")
-def test_grace(store: JobStore, gate: threading.Event, daemon: Any) -> None:
+def test_grace(store: JobStore, gate: threading.Event, daemon: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a stop, jobs that end in the grace are finished; those that do not go back, without an attempt, at once."""
-
+    clock = Clock()
+    monkeypatch.setattr(worker_loop, "time", clock)
     begun: list[str] = []
+    is_stopped = threading.Event()
 
     def process(job: Any, _: Any) -> None:
         begun.append(job.payload)
-        time.sleep(0.5) if job.payload == "short" else gate.wait(60)
+        (is_stopped if job.payload == "short" else gate).wait(60)
 
     kind = job_type(process)
     add(store, kind, ["short", "long"])
-    one = daemon(store, declare(kind), grace=1.5)
+    one = daemon(store, declare(kind), grace=600)
     # One that is claimed and has not begun goes back at once.
     eventually(lambda: len(begun) == 2)
-    began = time.monotonic()
-    result = one.end()
-    assert 1.4 <= time.monotonic() - began < 8
+    one.stop.set()
+    is_stopped.set()
+    eventually(lambda: states(store) == {"success": 1, "processing": 1})
+    time.sleep(0.3)
+    assert one.is_running
+    clock.ahead += 1000
+    result = one.join()
     assert result.processed == 1
     rows = query(store, "SELECT state, attempts, claim_no, message FROM job ORDER BY id")
     assert [(row["state"], row["attempts"]) for row in rows] == [("success", 1), ("queued", 0)]
@@ -228,9 +230,15 @@ def test_grace(store: JobStore, gate: threading.Event, daemon: Any) -> None:
     assert states(store) == {"success": 2}
 
 
-def test_job_that_writes_is_put_back_whole(store: JobStore, gate: threading.Event, daemon: Any) -> None:
+def test_job_that_writes_is_put_back_whole(
+    open_store: Callable[..., JobStore], gate: threading.Event, daemon: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A job that is put back while its session is open leaves nothing of what it wrote, and lets others write."""
     from sqlalchemy import text
+
+    # Whoever waits for a writer that is not freed waits long.
+    monkeypatch.setattr("jobs.db.database.BUSY_TIMEOUT", 100.0)
+    store = open_store()
 
     wrote = threading.Event()
 
@@ -242,12 +250,10 @@ def test_job_that_writes_is_put_back_whole(store: JobStore, gate: threading.Even
     kind = job_type(process)
     add(store, kind, [1])
     one = daemon(store, declare(kind), grace=0.2)
-    assert wrote.wait(10)
+    assert wrote.wait(60)
     # By then the worker itself waits for SQLite's writer, to look for the jobs of dead workers.
     time.sleep(1.5)
-    began = time.monotonic()
     assert one.end().processed == 0
-    assert time.monotonic() - began < 8
     assert query(store, "SELECT name FROM maintenance WHERE name = 'mine'") == []
     assert states(store) == {"queued": 1}
 
