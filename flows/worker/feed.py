@@ -165,7 +165,20 @@ class Feed:
             health.pauses.seen(state.pausing)
             return self.waits_for(state.pausing)
         seconds = store.due_times.next_retry(lanes)
-        return seconds is not None and self.waits_for_retry(seconds)
+        if seconds is not None:
+            return self.waits_for_retry(seconds)
+        return self._awaits_others(store, health, lanes)
+
+    def _awaits_others(self, store: JobStore, health: Health, lanes: Sequence[Lane]) -> bool:
+        """Tell whether to wait: jobs are in the hands of another process, and the pause of the client will send them back."""
+        state = store.pauses.state(self.client)
+        pausing = state.pausing or state.reopening
+        if pausing is None or not any(store.views.lane(lane).processing for lane in lanes):
+            return False
+        if state.pausing is None:
+            return self.waits_for_retry(0.0)
+        health.pauses.seen(pausing)
+        return self.waits_for(pausing)
 
 
 class Waker(Protocol):
