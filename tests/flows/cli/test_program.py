@@ -95,7 +95,7 @@ def test_a_broken_file_stops_no_other(petstore: Project) -> None:
     assert found.returncode == 2
     assert "petstore.pets" in found.stdout
     assert only_line(found.stderr) == "syncs: syncs/broken.py: line 2: ModuleNotFoundError: No module named 'nosuch_module'"
-    found = petstore.syncs("check", "--json")
+    found = petstore.run_here("check", "--json")
     assert found.returncode == 2
     document = json.loads(found.stdout)
     assert document["checks"][0]["ok"] is True
@@ -188,7 +188,7 @@ def test_a_database_url_that_cannot_work(
 
 def test_a_database_that_does_not_answer(petstore: Project) -> None:
     """PostgreSQL that is not there is one line, without the password, and exit 2."""
-    found = petstore.syncs("queues", SYNCS_DATABASE_URL="postgresql://me:hunter2@127.0.0.1:9/x?connect_timeout=2")
+    found = petstore.run_here("queues", SYNCS_DATABASE_URL="postgresql://me:hunter2@127.0.0.1:9/x?connect_timeout=2")
     assert found.returncode == 2
     assert "hunter2" not in found.stderr
     assert "does not answer" in only_line(found.stderr)
@@ -256,20 +256,20 @@ def test_check_tells_each_client_apart(petstore: Project) -> None:
         "own = Client('own', connect=lambda s: nullcontext(1), check=lambda conn: conn / 0)\n"
         "fine = Client('fine', connect=lambda s: nullcontext(1), check=lambda conn: conn / 1)\n",
     )
-    found = petstore.syncs("check", "--json")
+    found = petstore.run_here("check", "--json")
     assert found.returncode == 1
     rows = {row["client"]: row for row in json.loads(found.stdout)["checks"]}
     assert {name: row["ok"] for name, row in rows.items()} == {"bad": False, "own": False, "fine": True, "petstore": True}
     assert rows["bad"]["message"] == "RuntimeError: cannot sign in with ***"
     assert rows["own"]["message"] == "ZeroDivisionError: division by zero"
-    found = petstore.syncs("check", "fine", "petstore")
+    found = petstore.run_here("check", "fine", "petstore")
     assert found.returncode == 0
     assert [line.split()[:3] for line in found.stdout.splitlines()[1:]] == [["fine", "ok", "ok"], ["petstore", "ok", "ok"]]
 
 
 def test_check_of_a_client_that_does_not_answer(petstore: Project) -> None:
     """A connection that fails is a FAIL row with the reason."""
-    found = petstore.syncs("check", "--json", PETSTORE_BASE_URL="http://127.0.0.1:9/")
+    found = petstore.run_here("check", "--json", PETSTORE_BASE_URL="http://127.0.0.1:9/")
     assert found.returncode == 1
     (row,) = json.loads(found.stdout)["checks"]
     assert (row["settings"], row["connection"], row["entities"]) == ("ok", "FAIL", None)

@@ -96,7 +96,7 @@ def examine(project: Project, shop: Api) -> Examine:
         listing: str = 'Listing("things", PageNumber())', *, connect: str = CONNECT, code: int = 0, url: str = ""
     ) -> dict[str, Any]:
         project.write("syncs/shop.py", FILE.format(connect=connect, listing=listing))
-        found = project.syncs("check", "--json", SHOP_URL=url or shop.server.url)
+        found = project.run_here("check", "--json", SHOP_URL=url or shop.server.url)
         assert found.returncode == code, found.stdout + found.stderr
         assert "t0p-secret" not in found.stdout + found.stderr
         (row,) = json.loads(found.stdout)["checks"]
@@ -118,7 +118,7 @@ def test_a_row_explains_a_client(examine: Examine, shop: Api, project: Project) 
     assert abs(row["skew_seconds"]) < 60
     assert [seen.query.get("page") for seen in shop.seen] == ["1", "2", "1"]
     assert all(seen.headers["authorization"] == "Bearer t0p-secret" for seen in shop.seen)
-    text = project.syncs("check", SHOP_URL=shop.server.url).stdout
+    text = project.run_here("check", SHOP_URL=shop.server.url).stdout
     head, line = text.splitlines()
     assert " ".join(head.split()) == "CLIENT SETTINGS CONNECTION PAGES ENTITIES RATE VALIDATORS SKEW REDIRECTS TIME"
     assert "2, which differ, more follow" in line
@@ -146,7 +146,7 @@ def test_paging_that_is_off_is_said(examine: Examine, shop: Api, listing: str, w
     row = examine(listing)
     assert [one.startswith(warning) for one in row["warnings"]] == [True]
     assert row["ok"] is True
-    text = project.syncs("check", SHOP_URL=shop.server.url).stdout
+    text = project.run_here("check", SHOP_URL=shop.server.url).stdout
     assert f"shop: {warning}" in text
 
 
@@ -262,7 +262,7 @@ def test_what_is_not_http_has_dashes(examine: Examine, project: Project, shop: A
     assert (row["ok"], row["pages"], row["second_page"], row["ended"], row["entities"]) == (True, 2, "differs", "end", 1)
     unknown = ("rate", "not_modified", "skew_seconds", "tls", "redirects", "requests")
     assert [row[name] for name in unknown] == [None] * len(unknown)
-    line = project.syncs("check", SHOP_URL=shop.server.url).stdout.splitlines()[1].split()
+    line = project.run_here("check", SHOP_URL=shop.server.url).stdout.splitlines()[1].split()
     assert line[:8] == ["shop", "ok", "ok", "2,", "which", "differ,", "no", "more"]
 
 
@@ -273,7 +273,7 @@ def test_a_check_of_ones_own_shows_what_it_saw(examine: Examine, project: Projec
         "syncs/shop.py",
         text.replace("settings=Settings,", "settings=Settings, check=lambda http: [http.get_json('a') for _ in range(6)],"),
     )
-    (row,) = json.loads(project.syncs("check", "--json", SHOP_URL=shop.server.url).stdout)["checks"]
+    (row,) = json.loads(project.run_here("check", "--json", SHOP_URL=shop.server.url).stdout)["checks"]
     assert (row["ok"], row["entities"], row["pages"], row["requests"]) == (True, 10, 1, 7)
     assert row["rate"]["remaining"] == 53
 
@@ -299,7 +299,7 @@ def test_what_fetch_gets_is_said(project: Project, shop: Api, fetch: str, messag
     text = text.replace("settings=Settings, ", "settings=Settings, " + check, 1)
     assert check in text
     project.write("syncs/shop.py", text)
-    found = project.syncs("check", "--json", SHOP_URL=shop.server.url)
+    found = project.run_here("check", "--json", SHOP_URL=shop.server.url)
     (row,) = json.loads(found.stdout)["checks"]
     assert row["message"].startswith(message)
     assert (row["ok"], found.returncode) == ((True, 0) if not message else (False, 1))

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from clients.soap import wsdl
+from flows.cli.program import program
 from tests.support.adapter_servers import Ftp, Sftp, Shop, fill
 
 FILE = """
@@ -33,20 +33,19 @@ Examine = Callable[..., tuple[dict[str, Any], list[str]]]
 
 
 @pytest.fixture
-def examine(tmp_path: Path) -> Examine:
+def examine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Examine:
     """Check the client of a file; return its JSON and the lines that people see, with other spaces made one."""
 
     def run(connect: str, listing: str = 'FtpListing("/out")', *, code: int = 0) -> tuple[dict[str, Any], list[str]]:
         path = tmp_path / "there.py"
         path.write_text(FILE.format(connect=connect, listing=listing))
-        environment = {**os.environ, "SYNCS_PATH": str(path), "PREFECT_HOME": str(tmp_path), "HOME": str(tmp_path)}
+        environment = {"SYNCS_PATH": str(path), "PREFECT_HOME": str(tmp_path), "HOME": str(tmp_path)}
+        monkeypatch.chdir(tmp_path)
         found = []
         for options in (["--json"], []):
-            done = subprocess.run(
-                [sys.executable, "-m", "flows", "check", *options], cwd=tmp_path, env=environment, capture_output=True, text=True,
-                check=False,
-            )  # fmt: skip
-            assert done.returncode == code, done.stdout + done.stderr
+            wsdl.forget()
+            done = CliRunner().invoke(program, ["check", *options], env=environment)
+            assert done.exit_code == code, done.stdout + done.stderr
             assert "secret-of-ann" not in done.stdout + done.stderr
             found.append(done.stdout)
         (row,) = json.loads(found[0])["checks"]

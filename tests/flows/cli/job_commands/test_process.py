@@ -52,7 +52,7 @@ def shop(project: Any, api: Any, database_url: str) -> Any:
 
 def queued(project: Any, name: str, payload: str, *options: str) -> int:
     """Queue a job and return its id."""
-    found = project.syncs("enqueue", name, payload, "--json", *options)
+    found = project.run_here("enqueue", name, payload, "--json", *options)
     assert found.returncode == 0, found.stderr
     return int(json.loads(found.stdout)["id"])
 
@@ -61,7 +61,7 @@ def queued(project: Any, name: str, payload: str, *options: str) -> int:
 def test_each_step_is_told(shop: Any) -> None:
     """Phases, requests and outcomes; also of a job that is delayed; exit 0."""
     job_id = queued(shop, "shop.order", '{"n": 7}', "--delay", "1h")
-    found = shop.syncs("process", str(job_id))
+    found = shop.run_here("process", str(job_id))
     assert found.returncode == 0, found.stderr
     lines = found.stdout.splitlines()
     assert lines[0].startswith(f"job {job_id} of shop.order in queue shop:")
@@ -70,7 +70,7 @@ def test_each_step_is_told(shop: Any) -> None:
     assert "/orders/7 → 200, " in told[1]
     assert told[2:] == ["  success", "attempt 1, phase save", "  success"]
     assert lines[-1].startswith(f"job {job_id}: success after ")
-    again = shop.syncs("process", str(job_id), "--json")
+    again = shop.run_here("process", str(job_id), "--json")
     assert (again.returncode, json.loads(again.stdout)["refused"]) == (1, "only queued jobs can be processed, it is success")
 
 
@@ -78,14 +78,14 @@ def test_each_step_is_told(shop: Any) -> None:
 def test_a_failure_is_told_with_its_traceback(shop: Any) -> None:
     """Exit 1; the secret is in neither output."""
     job_id = queued(shop, "shop.order", '{"n": 13}')
-    found = shop.syncs("process", str(job_id))
+    found = shop.run_here("process", str(job_id))
     assert found.returncode == 1
     assert "  failure: ZeroDivisionError: thirteen, ***" in found.stdout
     assert "Traceback (most recent call last)" in found.stdout
     assert "in save" in found.stdout
     assert found.stdout.splitlines()[-1].startswith(f"job {job_id}: failure after ")
     assert "t0p-secret" not in found.stdout + found.stderr
-    again = shop.syncs("process", str(job_id))
+    again = shop.run_here("process", str(job_id))
     assert again.returncode == 1
     assert "was not processed: it has failed; `syncs retry` puts it back" in again.stderr
 
@@ -93,7 +93,7 @@ def test_a_failure_is_told_with_its_traceback(shop: Any) -> None:
 def test_one_json_document(shop: Any) -> None:
     """And nothing else on stdout."""
     job_id = queued(shop, "shop.order", '{"n": 13}')
-    found = shop.syncs("process", str(job_id), "--json")
+    found = shop.run_here("process", str(job_id), "--json")
     document = json.loads(found.stdout)
     assert (document["id"], document["state"], document["outcome"]) == (job_id, "failure", "failure")
     assert document["type"] == "shop.order"
@@ -105,22 +105,22 @@ def test_one_json_document(shop: Any) -> None:
 def test_a_type_that_nothing_declares(shop: Any, database_url: str) -> None:
     """It stays queued, workers leave it alone, `queues` counts it, and it is revived when its file is back."""
     job_id = queued(shop, "shop.order", '{"n": 7}')
-    shop.write("syncs/shop.py", FILE.replace('order = JobType("shop.order"', 'other = JobType("shop.other"'))
-    found = shop.syncs("process", str(job_id))
+    shop.write("syncs/shop.py", FILE.replace('order = JobType("shop.order"', 'another = JobType("shop.another"'))
+    found = shop.run_here("process", str(job_id))
     assert found.returncode == 2
     assert "no job type is called 'shop.order'" in found.stderr
     assert "its jobs wait until a file declares it" in found.stderr
-    assert json.loads(shop.syncs("work", "--until-empty", "--json").stdout)["processed"] == 0
-    (queue,) = json.loads(shop.syncs("queues", "--json").stdout)
+    assert json.loads(shop.run_here("work", "--until-empty", "--json").stdout)["processed"] == 0
+    (queue,) = json.loads(shop.run_here("queues", "--json").stdout)
     assert (queue["queue"], queue["queued"]) == ("shop", 1)
     shop.write("syncs/shop.py", FILE)
-    assert shop.syncs("process", str(job_id)).returncode == 0
+    assert shop.run_here("process", str(job_id)).returncode == 0
 
 
 @pytest.mark.parametrize(("job_id", "says"), [("4711", "no job has the id 4711"), ("x", "not a valid integer")])
 def test_a_job_that_there_is_not(shop: Any, job_id: str, says: str) -> None:
     """Exit 2, one line."""
-    found = shop.syncs("process", job_id)
+    found = shop.run_here("process", job_id)
     assert (found.returncode, len(found.stderr.strip().splitlines())) == (2, 1)
     assert says in found.stderr
 
@@ -128,21 +128,21 @@ def test_a_job_that_there_is_not(shop: Any, job_id: str, says: str) -> None:
 def test_a_paused_client_is_left_alone(shop: Any) -> None:
     """Unless a person insists."""
     job_id = queued(shop, "shop.order", '{"n": 7}')
-    assert shop.syncs("pause", "shop", "--for", "1h").returncode == 0
-    found = shop.syncs("process", str(job_id))
+    assert shop.run_here("pause", "shop", "--for", "1h").returncode == 0
+    found = shop.run_here("process", str(job_id))
     assert found.returncode == 1
     assert "its client shop is paused, or waits for its probe; --force processes it all the same" in found.stderr
-    assert shop.syncs("process", str(job_id), "--force").returncode == 0
+    assert shop.run_here("process", str(job_id), "--force").returncode == 0
 
 
 def test_serial_jobs_keep_their_order(shop: Any) -> None:
     """A later job of a serial key waits for the earlier one, unless a person insists."""
     first, second = (queued(shop, "shop.chain", str(number)) for number in (1, 2))
-    found = shop.syncs("process", str(second))
+    found = shop.run_here("process", str(second))
     assert found.returncode == 1
     assert "an earlier job of its serial key waits" in found.stderr
-    assert shop.syncs("process", str(second), "--force").returncode == 0
-    assert shop.syncs("process", str(first)).returncode == 0
+    assert shop.run_here("process", str(second), "--force").returncode == 0
+    assert shop.run_here("process", str(first)).returncode == 0
 
 
 def test_a_timeout_holds_here_too(shop: Any) -> None:
@@ -159,7 +159,7 @@ def test_a_stop_puts_the_job_back(shop: Any, database_url: str, number: int) -> 
     job_id = queued(shop, "shop.slow", "{}")
     process = shop.start("process", str(job_id))
     _until(process, "slow has begun")
-    busy = shop.syncs("process", str(job_id))
+    busy = shop.run_here("process", str(job_id))
     assert busy.returncode == 1
     assert "it is in processing by " in busy.stderr
     process.send_signal(number)
@@ -186,12 +186,12 @@ def test_an_entity_of_a_sync(shop: Any, api: Any) -> None:
     api.documents |= {"/things": [{"id": 1}], "/things/1": {"id": 1, "name": "a"}}
     # The run is stopped by a pause before it works the job.
     api.refused["/things/1"] = 429
-    shop.syncs("run", "shop.things", "--wait", "0")
-    shop.syncs("resume", "shop")
+    shop.run_here("run", "shop.things", "--wait", "0")
+    shop.run_here("resume", "shop")
     del api.refused["/things/1"]
-    (job,) = json.loads(shop.syncs("jobs", "--json").stdout)
+    (job,) = json.loads(shop.run_here("jobs", "--json").stdout)
     assert job["state"] == "queued"
-    found = shop.syncs("process", str(job["id"]))
+    found = shop.run_here("process", str(job["id"]))
     assert found.returncode == 0, found.stderr
     assert "/things/1 → 200, " in found.stdout
     assert "attempt 1" in found.stdout

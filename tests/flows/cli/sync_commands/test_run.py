@@ -94,7 +94,7 @@ def test_run_sums_up(petstore: Project, api: Api) -> None:
     """Without --json a run ends with one line of counts, the failed entities and what to look at next; exit 1."""
     api.items = items(30)
     api.refused["/pets/p7"] = 422
-    found = petstore.syncs("run", "petstore.pets")
+    found = petstore.run_here("run", "petstore.pets")
     assert found.returncode == 1
     lines = found.stdout.splitlines()
     assert lines[0].startswith("petstore.pets: partial. 30 listed, 30 queued, 29 succeeded, 0 unchanged, 1 failed in ")
@@ -107,7 +107,7 @@ def test_run_sums_up(petstore: Project, api: Api) -> None:
 def test_a_dry_run_writes_no_job(petstore: Project, api: Api) -> None:
     """`--dry-run` lists and compares; no job is there afterwards. `--limit` ends the listing."""
     api.items = items(25)
-    found = petstore.syncs("run", "petstore.pets", "--dry-run", "--limit", "12", "--json")
+    found = petstore.run_here("run", "petstore.pets", "--dry-run", "--limit", "12", "--json")
     document = json.loads(found.stdout)
     assert (document["listed"], document["stopped"], document["succeeded"]) == (12, "limit", 0)
     assert read("jobs") == []
@@ -116,7 +116,7 @@ def test_a_dry_run_writes_no_job(petstore: Project, api: Api) -> None:
 def test_a_broken_neighbour_is_a_warning(petstore: Project, api: Api) -> None:
     """Another file that is broken is named on stderr, and the run goes on."""
     petstore.write("syncs/broken.py", "import nosuch_module")
-    found = petstore.syncs("run", "petstore.pets", "--json")
+    found = petstore.run_here("run", "petstore.pets", "--json")
     assert found.returncode == 0
     assert json.loads(found.stdout)["state"] == "success"
     assert "syncs: skipping syncs/broken.py: line 1: ModuleNotFoundError: No module named 'nosuch_module'" in found.stderr
@@ -129,7 +129,7 @@ def test_a_file_named_in_syncs_path(petstore: Project, api: Api) -> None:
         "elsewhere/mine.py", (petstore.folder / "syncs/petstore.py").read_text().replace("petstore.pets", "mine")
     )
     (petstore.folder / "syncs/petstore.py").unlink()
-    found = petstore.syncs("run", "mine", "--json", SYNCS_PATH=str(path))
+    found = petstore.run_here("run", "mine", "--json", SYNCS_PATH=str(path))
     assert json.loads(found.stdout)["succeeded"] == 3
 
 
@@ -153,7 +153,7 @@ def test_queues_and_jobs_have_the_keys_of_the_contract(petstore: Project, api: A
     """`queues --json` and `jobs --json` are lists of the fixed keys, with times in ISO 8601 and UTC."""
     api.items = items(12)
     api.refused["/pets/p3"] = 422
-    petstore.syncs("run", "petstore.pets")
+    petstore.run_here("run", "petstore.pets")
     (queue,) = read("queues")
     assert [key for key in QUEUE_KEYS if key not in queue] == []
     assert (queue["queue"], queue["clients"], queue["success"], queue["failure"]) == ("petstore", ["petstore"], 11, 1)
@@ -251,7 +251,7 @@ def test_work_until_empty(petstore: Project, api: Api) -> None:
 )
 def test_work_refuses_what_it_does_not_know(petstore: Project, words: tuple[str, str], said: str) -> None:
     """A wrong name or number of `work` is one line, exit 2, and nothing written."""
-    found = petstore.syncs("work", *words)
+    found = petstore.run_here("work", *words)
     assert found.returncode == 2
     assert said in found.stderr
     assert len(found.stderr.splitlines()) == 1
