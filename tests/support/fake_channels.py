@@ -5,6 +5,7 @@ import datetime as dt
 import email.policy
 import ipaddress
 import json
+import socket
 import ssl
 import threading
 import time
@@ -62,11 +63,30 @@ def make_certificate(folder: Path) -> tuple[Path, Path]:
     return public, private
 
 
+class _Controller(Controller):
+    """Starts on a port that somebody else keeps free for it, and has time for that."""
+
+    def _create_server(self) -> Any:
+        return self.loop.create_server(
+            self._factory_invoker, host=self.hostname, port=self.port, ssl=self.ssl_context, reuse_port=True
+        )
+
+    def _trigger_server(self) -> None:
+        with socket.create_connection((self.hostname, self.port), 60) as plain:
+            if self.ssl_context is None:
+                plain.recv(1024)
+                return
+            context = ssl.create_default_context()
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            with context.wrap_socket(plain) as encrypted:
+                encrypted.recv(1024)
+
+
 class Mailbox:
     """An SMTP server on loopback that keeps what it gets.
 
     Args:
-        port: of 127.0.0.1.
+        port: of 127.0.0.1; it may be bound with `SO_REUSEPORT` by whoever keeps it free.
         certificate: files of certificate and key; with them it wants STARTTLS and a sign-in, or TLS from the first byte.
         implicit: TLS from the first byte.
     """
@@ -96,7 +116,7 @@ class Mailbox:
                 if self._implicit
                 else {"tls_context": context, "require_starttls": True, "auth_required": True}
             )
-        self._controller = Controller(self, hostname="127.0.0.1", port=self.port, **how)
+        self._controller = _Controller(self, hostname="127.0.0.1", port=self.port, ready_timeout=60, **how)
         self._controller.start()
 
     def down(self) -> None:

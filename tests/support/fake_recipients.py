@@ -23,6 +23,8 @@ class Recipient:
     status: int = 200
     #: Seconds until an answer.
     slow: float = 0.0
+    #: What was taken is answered after this.
+    goes_on: threading.Event = field(default_factory=threading.Event)
     #: Requests, taken or not.
     asked: int = 0
     _news: threading.Condition = field(default_factory=threading.Condition)
@@ -33,7 +35,7 @@ class Recipient:
             self.posts.append(document)
             self._news.notify_all()
 
-    def wait(self, count: int, seconds: float = 10.0) -> list[dict[str, Any]]:
+    def wait(self, count: int, seconds: float = 60.0) -> list[dict[str, Any]]:
         """Wait for so many posts, and return all."""
         with self._news:
             self._news.wait_for(lambda: len(self.posts) >= count, timeout=seconds)
@@ -57,6 +59,7 @@ class Recipient:
 def receiving() -> Iterator[Recipient]:
     """A recipient, for the time of a block."""
     recipient = Recipient()
+    recipient.goes_on.set()
 
     class Handler(BaseHTTPRequestHandler):
         wbufsize = -1
@@ -68,6 +71,7 @@ def receiving() -> Iterator[Recipient]:
                 time.sleep(recipient.slow)
             if recipient.status < 300:
                 recipient.take(json.loads(body))
+                recipient.goes_on.wait(60)
             self.send_response(recipient.status)
             self.send_header("Content-Length", "0")
             self.end_headers()
@@ -82,5 +86,6 @@ def receiving() -> Iterator[Recipient]:
     try:
         yield recipient
     finally:
+        recipient.goes_on.set()
         server.shutdown()
         server.server_close()

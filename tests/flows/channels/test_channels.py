@@ -142,11 +142,11 @@ def test_a_webhook_with_a_sign_in(hook: Hook) -> None:
 @pytest.mark.parametrize("form", ["http", "json"])
 def test_a_receiver_that_is_slow(hook: Hook, form: str) -> None:
     """A receiver that does not answer costs no more than the timeout, also over Apprise."""
-    hook.delay = 10
+    hook.delay = 100
     began = time.monotonic()
     with pytest.raises(ChannelError):
         send(hook.url(scheme=form), MESSAGE, timeout=0.5)
-    assert time.monotonic() - began < 9
+    assert time.monotonic() - began < 60
 
 
 @pytest.mark.rows("E-98")
@@ -212,7 +212,7 @@ def test_a_plugin_that_fails(plugin: Callable[[str, str, str], None], text: str,
     """Whatever a plugin raises, or if it hangs, it is one line without the recipient."""
     plugin("pager", "page", text)
     with pytest.raises(ChannelError) as raised:
-        send(f"pager:{SECRET}", MESSAGE, timeout=0.5)
+        send(f"pager:{SECRET}", MESSAGE, timeout=0.5 if "sleep" in text else 30)
     assert str(raised.value) == reason
 
 

@@ -69,7 +69,7 @@ class Script:
         if said is None:
             connection.shutdown(socket.SHUT_RDWR)
         elif said == "…":
-            self._closed.wait(30)
+            self._closed.wait(110)
         else:
             lines.write(said.encode() + b"\r\n")
             lines.flush()
@@ -106,8 +106,8 @@ def test_rude_at_the_end_is_sent_all_the_same(
     server = script(QUIT=answer)
     monkeypatch.setenv("SYNCS_SMTP_URL", f"smtp://127.0.0.1:{server.port}")
     began = time.monotonic()
-    send("mailto:ops@example.org", MESSAGE, timeout=20)
-    assert time.monotonic() - began < 20
+    send("mailto:ops@example.org", MESSAGE, timeout=100)
+    assert time.monotonic() - began < 60
     assert len(server.taken) == 1
 
 
@@ -130,7 +130,7 @@ def test_what_a_server_says_is_one_line(script: Callable[..., Script], answers: 
     """Whatever goes wrong: the mail is not sent, in time, and the reason is one line."""
     server = script(**answers)
     with pytest.raises(ChannelError) as raised:
-        post(Server("127.0.0.1", server.port, "none"), OPS, MESSAGE, timeout=1)
+        post(Server("127.0.0.1", server.port, "none"), OPS, MESSAGE, timeout=30 if reason else 1)
     assert reason in str(raised.value)
     assert "\n" not in str(raised.value)
     assert len(str(raised.value)) < 400
@@ -140,9 +140,9 @@ def test_an_address_beyond_ascii(script: Callable[..., Script]) -> None:
     """What a server cannot do is named, not something else."""
     server = script()
     with pytest.raises(ChannelError, match="it offers no SMTPUTF8, which addresses with other characters"):
-        post(Server("127.0.0.1", server.port, "none"), ["grün@example.org"], MESSAGE, timeout=1)
+        post(Server("127.0.0.1", server.port, "none"), ["grün@example.org"], MESSAGE, timeout=30)
     with pytest.raises(ChannelError, match="it offers no sign-in"):
-        post(Server("127.0.0.1", server.port, "none", "user", "password"), OPS, MESSAGE, timeout=1)
+        post(Server("127.0.0.1", server.port, "none", "user", "password"), OPS, MESSAGE, timeout=30)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_an_address_beyond_ascii(script: Callable[..., Script]) -> None:
 def test_odd_texts(script: Callable[..., Script], text: str) -> None:
     """Whatever a subject and a body hold, a mail has the headers that it should have, and no line that is too long."""
     server = script()
-    post(Server("127.0.0.1", server.port, "none"), OPS, Message("error", text, text), timeout=1)
+    post(Server("127.0.0.1", server.port, "none"), OPS, Message("error", text, text), timeout=30)
     (mail,) = server.taken
     head, _, _ = mail.partition("\r\n\r\n")
     names = {line.partition(":")[0] for line in head.splitlines() if not line.startswith((" ", "\t"))}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ import pytest
 from sqlalchemy import text
 
 from clients import HttpClient
+from clients.http.rate_limits import throttle
 from flows import DeclarationError
 from flows.execution.job_executor import JobExecutor
 from jobs import Failure, JobStore, Retry, Snooze, Success
@@ -174,25 +174,23 @@ def test_a_known_failure_is_no_doubt(bench: Bench, shop: Shop) -> None:
     assert shop.looked == 0
 
 
-def test_no_request_waits_long_while_its_job_holds_the_writer(bench: Bench, shop: Shop) -> None:
-    """The budget is full again in 2 s: on SQLite a job that has written goes back at once, and with it what it wrote."""
-    shop.replies = [Reply({}, headers={"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "2"})]
-    waited: list[float] = []
+def test_no_request_waits_long_while_its_job_holds_the_writer(bench: Bench, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The budget is full again soon: on SQLite a job that has written goes back at once, and with it what it wrote."""
+    is_sqlite = bench.store.db.dialect == "sqlite"
+    monkeypatch.setattr(throttle, "MAX_SLEEP", 1000.0)
+    monkeypatch.setattr(throttle, "MAX_LINE", 1000.0)
+    # Whoever waits on SQLite all the same does not come back in the time of this test.
+    shop.replies = [Reply({}, headers={"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "600" if is_sqlite else "2"})]
 
     def process(job: Any, http: Any) -> None:
         plainly(job, http)
         job.session.execute(text("UPDATE client SET errors = 3"))
-        began = time.monotonic()
-        try:
-            plainly(job, http)
-        finally:
-            waited.append(time.monotonic() - began)
+        plainly(job, http)
 
     post = Post(bench, shop, process)
     post.queue()
-    is_sqlite = bench.store.db.dialect == "sqlite"
     assert post.turn().state == ("queued" if is_sqlite else "success")
-    assert (waited[0] < 0.5, len(shop.posted)) == (is_sqlite, 1 if is_sqlite else 2)
+    assert len(shop.posted) == (1 if is_sqlite else 2)
 
 
 def test_a_doubt_stays_until_it_is_resolved(bench: Bench, shop: Shop) -> None:
@@ -312,7 +310,7 @@ from jobs import Queue, Retry, Success
 import os
 
 shop = Client("shop", connect=lambda s: HttpClient(os.environ["SHOP_URL"]))
-queue = Queue("shop", lease=2)
+queue = Queue("shop", lease=60)
 
 def look(job, http):
     http.get_json(f"orders/{job.payload['order']}")

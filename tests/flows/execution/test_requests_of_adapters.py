@@ -244,7 +244,7 @@ def test_nobody_there_and_no_answer(serve_raw_ftp: Callable[..., Any]) -> None:
         return str(usual(line, server))
 
     server = serve_raw_ftp(reply)
-    with recording() as recorder, FtpClient("127.0.0.1", port=server.port, timeout=0.3) as client:
+    with recording() as recorder, FtpClient("127.0.0.1", port=server.port, timeout=1.5) as client:
         with pytest.raises(TimedOutError):
             client.read("/a.csv")
         hang.set()

@@ -456,13 +456,13 @@ def test_a_crash_between_sending_and_noting_is_one_repetition(store: JobStore, r
     shop = Shop(store, recipient.url)
     store.pauses.open("shop", 60, cause="level", reason="r", set_by="w")
     Collector(store, shop.registry, {"shop": shop.client}, recipients=Recipients({}, Settings())).collect(gather=0)
-    recipient.slow = 0.3
+    recipient.goes_on.clear()
     process = deliverer(store, recipient.url)
     go(process)
     recipient.wait(1)
     process.kill()
     process.communicate()
-    recipient.slow = 0.0
+    recipient.goes_on.set()
     for _ in range(2):
         shop.deliver()
     assert len(recipient.posts) == 1

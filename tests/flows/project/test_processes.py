@@ -30,7 +30,7 @@ def test_spawned_process_is_known_and_ended(tmp_path: Path) -> None:
     assert process.is_alive()
     assert process in children_of(os.getpid())
     assert os.getsid(process.pid) == process.pid
-    assert process.end(grace=5)
+    assert process.end(grace=60)
     assert not process.is_alive()
 
 
@@ -50,7 +50,7 @@ def test_stranger_with_the_same_id_gets_no_signal(tmp_path: Path) -> None:
     stranger.signal(signal.SIGKILL)
     time.sleep(0.1)
     assert process.is_alive()
-    process.end(grace=5)
+    process.end(grace=60)
 
 
 def test_no_process_has_no_start() -> None:
@@ -77,4 +77,4 @@ print(spawn({_SLEEP!r}, environment=os.environ, log=folder / "it.log", directory
     process = Process(pid, started)
     until(lambda: (tmp_path / "it.log").read_text() == "begun\n")
     process.signal(signal.SIGINT)
-    assert process.wait(5)
+    assert process.wait(60)
