@@ -29,6 +29,9 @@ FRUITLESS = 10
 RETRY_SLACK = 2.0
 """Seconds after which a retry that is due and does not begin counts as a wait that has led to nothing."""
 
+OTHERS = 3.0
+"""Seconds for which a run waits for its last jobs that another process has in hand, and that may come back."""
+
 _WAITED_FOR = frozenset({"asked", "level"})
 
 
@@ -74,6 +77,8 @@ class Feed:
     _numbers: tuple[int, ...] = ()
     #: Until when the retry that is waited for should have begun.
     _retry_until: float = 0.0
+    #: Since when all jobs that are left are in the hands of others.
+    _others_since: float | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def waits_for(self, pausing: OpenPause) -> bool:
@@ -170,15 +175,18 @@ class Feed:
         return self._awaits_others(store, health, lanes)
 
     def _awaits_others(self, store: JobStore, health: Health, lanes: Sequence[Lane]) -> bool:
-        """Tell whether to wait: jobs are in the hands of another process, and the pause of the client will send them back."""
-        state = store.pauses.state(self.client)
-        pausing = state.pausing or state.reopening
-        if pausing is None or not any(store.views.lane(lane).processing for lane in lanes):
+        """Tell whether to wait for jobs that another process has: for a moment, and during a pause that sends them back."""
+        if not any(store.views.lane(lane).processing for lane in lanes):
+            self._others_since = None
             return False
-        if state.pausing is None:
+        state = store.pauses.state(self.client)
+        if state.pausing is not None:
+            health.pauses.seen(state.pausing)
+            return self.waits_for(state.pausing)
+        if state.reopening is not None:
             return self.waits_for_retry(0.0)
-        health.pauses.seen(pausing)
-        return self.waits_for(pausing)
+        self._others_since = self._others_since or time.monotonic()
+        return time.monotonic() - self._others_since < OTHERS
 
 
 class Waker(Protocol):

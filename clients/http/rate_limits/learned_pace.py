@@ -172,7 +172,9 @@ class LearnedPace:
         if self._beyond >= BEYOND and not self._again:
             self._let_in_again(now)
             return
-        blocked, whole = now - self.refused_at, max(now - self.counting_at, 1e-3)
+        # What passes from the end of the wait to the next request is our own time: the end of a pause is seen late.
+        ended = max(self.refused_at, min(now, self._until))
+        blocked, whole = ended - self.refused_at, max(ended - self.counting_at, 1e-3)
         measured = self.let_in / whole
         before = self.rate(self.refused_at)
         self.room = min(ROOM, whole / max(whole - self._guess, 1e-3)) if self._guess else 1.0

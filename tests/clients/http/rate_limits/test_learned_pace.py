@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from clients.http.rate_limits.learned_pace import FORGETTING, LONGEST_GUESS, LearnedPace
 
 
-def refused_after(let_in: int, seconds: float) -> LearnedPace:
+def refused_after(let_in: int, seconds: float, *, retry_after: float | None = None) -> LearnedPace:
     """Return a pace after so many answers and a refusal."""
     pace = LearnedPace()
     for number in range(1, let_in + 1):
         pace.answered(number, number * 0.001)
-    pace.refused(let_in + 1, let_in + 1, seconds, retry_after=None)
+    pace.refused(let_in + 1, let_in + 1, seconds, retry_after=retry_after)
     return pace
 
 
@@ -35,6 +35,15 @@ def test_guesses_grow() -> None:
     assert waits[-1] == LONGEST_GUESS
 
 
+def test_what_we_wait_longer_makes_the_pace_no_lower() -> None:
+    """The end of a pause is seen a second late by some processes: the API would have let requests in meanwhile."""
+    prompt, late = refused_after(100, 0.7, retry_after=4.3), refused_after(100, 0.7, retry_after=4.3)
+    prompt.answered(102, 5.0)
+    late.answered(102, 6.5)
+
+    assert late.rate(6.5) == pytest.approx(prompt.rate(5.0), rel=0.02)
+
+
 def test_refusals_of_requests_that_were_under_way_are_one() -> None:
     """Eight threads are refused at once: that is one refusal, and one of them finds out when it is over."""
     pace = refused_after(10, 1.0)
@@ -50,7 +59,7 @@ def test_refusals_of_requests_that_were_under_way_are_one() -> None:
 
 def test_the_pace_is_what_was_let_in() -> None:
     """A hundred in five seconds: twenty a second, evenly, with a little to make up for."""
-    pace = refused_after(100, 0.7)
+    pace = refused_after(100, 0.7, retry_after=4.3)
     pace.answered(102, 5.0)
 
     assert pace.rate(5.0) == pytest.approx(20, rel=0.02)
