@@ -21,8 +21,6 @@ class Recipient:
     posts: list[dict[str, Any]] = field(default_factory=list)
     #: The status of its answers.
     status: int = 200
-    #: Seconds until an answer.
-    slow: float = 0.0
     #: What was taken is answered after this.
     goes_on: threading.Event = field(default_factory=threading.Event)
     #: Requests, taken or not.
@@ -67,8 +65,6 @@ def receiving() -> Iterator[Recipient]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             recipient.asked += 1
-            if recipient.slow:
-                time.sleep(recipient.slow)
             if recipient.status < 300:
                 recipient.take(json.loads(body))
                 recipient.goes_on.wait(60)
