@@ -98,8 +98,11 @@ def _profile_url() -> str | None:
     return found if isinstance(found, str) and found else None
 
 
-def is_reachable(url: str, timeout: float = 1.0) -> bool:
-    """Tell whether a Prefect API answers at this URL within so many seconds. Requests `/health`, which needs no sign-in."""
+def is_reachable(url: str, timeout: float = 5.0) -> bool:
+    """Tell whether a Prefect API answers at this URL within so many seconds. Requests `/health`, which needs no sign-in.
+
+    One that is gone refuses the connection at once; the seconds are for one that is busy.
+    """
     return _read(f"{url.rstrip('/')}/health", timeout) == b"true"
 
 

@@ -27,6 +27,17 @@ def api_url(api_server: ApiServer) -> str:
     return api_server.url
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process wait for a server that is only busy; what it does about a silent one is tested elsewhere."""
+    for module, names in (
+        ("work_queues.updater", ("_HEALTH_TIMEOUT", "_REQUEST_TIMEOUT")),
+        ("notices.prefect_carrier", ("_HEALTH_TIMEOUT", "REQUEST_TIMEOUT")),
+    ):
+        for name in names:
+            monkeypatch.setattr(f"flows.orchestration.{module}.{name}", 60.0)
+
+
 @pytest.fixture(scope="session")
 def _both_ups(tmp_path_factory: pytest.TempPathFactory, api_url: str) -> Iterator[tuple[Project, list[dict[str, Any]]]]:
     """Start `syncs up` twice at the same moment; yield what both said, and stop everything in the end."""

@@ -26,7 +26,7 @@ from flows.project.registry import Registry
 from tests.support.fake_channels import PASSWORD, USER, Hook, Mailbox, hooked, mailed, make_certificate
 from tests.support.prefect_project import HANG, Project, ask, free_port, make_project, until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("patient")]
 
 OPS, TEAM = "mailto:ops@example.org,night@example.org", "mailto:team@example.org"
 PATH = "hook/tok-5b7a-must-not-show"

@@ -27,6 +27,8 @@ from tests.support.prefect_project import HANG, TOKEN, Project, ask, free_port, 
 
 FINAL = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
 
+pytestmark = pytest.mark.usefixtures("patient")
+
 
 class Board:
     """The work queues of a server, as a person sees and handles them in the UI: the same requests.
