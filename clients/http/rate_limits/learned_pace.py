@@ -18,7 +18,7 @@ LONGEST_GUESS = 60.0
 BACK = 0.95
 """The share of a pace that was a little too high which is kept."""
 
-SEARCHING, KEEPING = 0.02, 0.002
+SEARCHING, KEEPING = 0.02, 0.008
 """How much the pace rises each second: before it was found to be too high, and after."""
 
 QUICKLY = 1.6

@@ -96,7 +96,7 @@ def test_a_pace_after_a_guess_is_looked_for_quickly(told: float | None, reached:
     pace.refused(11, 11, 10.0, retry_after=None)
     pace.answered(12, 11.0)
 
-    assert pace.rate(15.0) == pytest.approx(max(0.95 * before, 100 / 11), rel=0.02)
+    assert pace.rate(15.0) == pytest.approx(max(0.95 * before, 100 / 11), rel=0.05)
 
 
 def test_a_pace_a_little_too_high_is_lowered_a_little() -> None:
@@ -111,13 +111,13 @@ def test_a_pace_a_little_too_high_is_lowered_a_little() -> None:
 
 @given(base=st.floats(0.01, 1000), age=st.floats(0, 10_000), is_found=st.booleans())
 def test_it_is_forgotten_slowly(base: float, age: float, is_found: bool) -> None:
-    """The pace only rises while nothing is refused: a tenth in the first half minute at most by forgetting, later quickly."""
+    """The pace only rises while nothing is refused: a quarter in the first half minute where it was found, later quickly."""
     pace = LearnedPace(base=base, since=100.0, is_found=is_found)
 
     assert pace.rate(100.0 + age) <= pace.rate(101.0 + age)
 
     if is_found and age <= 30:
-        assert pace.rate(100.0 + age) <= 1.1 * base
+        assert pace.rate(100.0 + age) <= 1.3 * base
 
     if age > 5 * FORGETTING:
         assert pace.rate(100.0 + age) > 100 * base
