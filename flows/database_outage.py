@@ -36,7 +36,10 @@ def is_outage(error: BaseException) -> bool:
         return True
     if str(getattr(getattr(error, "orig", None), "sqlstate", "")).startswith(_LIMIT_EXCEEDED):
         return False
-    return isinstance(error, OperationalError | InterfaceError) and not any(word in str(error.orig) for word in _PERMANENT)
+    # InternalError: read-only after a failover.
+    if not isinstance(error, OperationalError | InterfaceError | InternalError):
+        return False
+    return not any(word in str(error.orig) for word in _PERMANENT)
 
 
 _RESOURCES = ("08", "53", "57P")

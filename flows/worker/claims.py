@@ -31,7 +31,7 @@ class Claimer:
     """Claims for the threads of one worker.
 
     Jobs whose worker died are suspects. They are taken one at a time: if two were in hand when a poisonous one kills the worker,
-    the other one would be counted as poison too.
+    the other one would be counted as poison too. One that still works after a lease does not kill at once, and the next is taken.
 
     Args:
         store: where the jobs are.
@@ -59,6 +59,7 @@ class Claimer:
         self._on_poison = on_poison
         self._suspects_at = time.monotonic()
         self._suspect: Job | None = None
+        self._suspect_since = 0.0
         self._lock = threading.Lock()
 
     def claim(self, n: int, lanes: Sequence[Lane] | None = None) -> tuple[list[Job], bool]:
@@ -108,10 +109,10 @@ class Claimer:
 
     def _take_suspect(self, lanes: Sequence[Lane]) -> list[Job]:
         with self._lock:
-            if self._suspect is not None:
+            if self._suspect is not None and time.monotonic() - self._suspect_since < self._lease:
                 return []
-            jobs = self._take(1, lanes, suspects=True)
-            self._suspect = jobs[0] if jobs else None
+            if jobs := self._take(1, lanes, suspects=True):
+                self._suspect, self._suspect_since = jobs[0], time.monotonic()
             return jobs
 
     def _take(self, n: int, lanes: Sequence[Lane], *, suspects: bool) -> list[Job]:

@@ -1,8 +1,8 @@
 """Waits until the database may have new jobs.
 
-On PostgreSQL it listens on a connection of its own, which every enqueue notifies. On SQLite it polls `PRAGMA data_version`, which
-changes with every commit of another connection or process and costs about 10 µs. Both are hints that may be missed: callers must
-also check for jobs at intervals of their own.
+On PostgreSQL it listens on a connection of its own, which every enqueue notifies; through a connection pooler it has no hints. On
+SQLite it polls `PRAGMA data_version`, which changes with every commit of another connection or process and costs about 10 µs.
+Both are hints that may be missed: callers must also check for jobs at intervals of their own.
 """
 
 import logging
@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from jobs.db.database import Database
+from jobs.errors import DatabaseUnavailable
 
 log = logging.getLogger("jobs.db.change_listener")
 
@@ -145,12 +146,11 @@ class ChangeListener:
         import psycopg
 
         self._tried_at = time.monotonic()
-        arguments, options = self._db.engine.dialect.create_connect_args(self._db.url)
-        options.setdefault("connect_timeout", 5)
         try:
-            self._notifications = psycopg.connect(*arguments, **options, autocommit=True)
-            self._notifications.execute(f"LISTEN {CHANNEL}")
-        except psycopg.Error as error:
+            self._notifications = self._db.listening_connection()
+            if self._notifications is not None:
+                self._notifications.execute(f"LISTEN {CHANNEL}")
+        except (psycopg.Error, DatabaseUnavailable) as error:
             self._stop_listening()
             log.debug("not listening: %s", error)
 

@@ -8,14 +8,19 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.sql.elements import ColumnElement
 
 from jobs.db import clock as clocks
 from jobs.db.clock import Clock
 from jobs.db.json_codec import decode, document
+from jobs.db.postgres_connection import PostgresConnections, drop_if_read_only
 from jobs.db.sqlite_file import SqliteFile
 from jobs.db.sqlite_writer import SqliteWriter, WriterLock
 from jobs.errors import DatabaseUnavailable, DatabaseUrlError
+
+POOL_TIMEOUT = 60.0
+"""Seconds that a thread waits for a connection to PostgreSQL while all are in use."""
 
 BUSY_TIMEOUT = 15.0
 """Seconds that SQLite waits for another process's write; well below the default lease of 60 s, so that no lease expires."""
@@ -71,6 +76,9 @@ class Database:
 
     def __init__(self, url: str, *, clock: Clock = clocks.system_clock) -> None:
         self.url = _parse(url)
+        self._postgres = PostgresConnections(self.url) if self.url.get_backend_name() == "postgresql" else None
+        if self._postgres is not None:
+            self.url = self._postgres.url
         self.dialect = self.url.get_backend_name()
         self.clock = clock
         #: The ids of all types that the project declares, each between bars; empty where that is not known.
@@ -81,6 +89,9 @@ class Database:
             _make_folder(self.url)
         try:
             self.engine = self._engine()
+            #: The connections of `connect`. On PostgreSQL they are others, so that jobs which hold all of theirs keep nobody from
+            #: claiming, finishing and renewing leases.
+            self.session_engine = self._engine() if self.dialect == "postgresql" else self.engine
         except ImportError as error:
             raise DatabaseUrlError(
                 "SYNCS_DATABASE_URL names PostgreSQL, whose driver is missing: pip install 'sync-clients[postgres]'"
@@ -91,8 +102,18 @@ class Database:
 
     def _engine(self) -> Engine:
         options: dict[str, Any] = {"json_serializer": document, "json_deserializer": decode}
-        if self.dialect == "postgresql":
-            return create_engine(self.url, pool_size=8, max_overflow=24, pool_recycle=1800, **options)
+        if self._postgres is not None:
+            self._postgres.check_parameters()
+            # The level is sent with each BEGIN, because a pooler keeps no setting of a session.
+            options |= {
+                "connect_args": self._postgres.arguments,
+                "isolation_level": "READ COMMITTED",
+                "pool_timeout": POOL_TIMEOUT,
+            }
+            engine = create_engine(self.url, pool_size=8, max_overflow=24, pool_recycle=1800, **options)
+            event.listen(engine, "connect", self._postgres.connected, insert=True)
+            event.listen(engine, "handle_error", drop_if_read_only)
+            return engine
         engine = create_engine(self.url, connect_args={"timeout": BUSY_TIMEOUT}, pool_size=8, max_overflow=24, **options)
         if (file := self._file) is not None:
             event.listen(engine, "do_connect", lambda *_: file.connecting())
@@ -145,15 +166,37 @@ class Database:
         """Open a connection of the caller's own. On SQLite its transactions write, so the caller must hold `writer_lock`.
 
         Raises:
-            DatabaseUnavailable: no connection could be opened.
+            DatabaseUnavailable: no connection could be opened, or all of them have been in use for `POOL_TIMEOUT` seconds.
         """
-        return self._connect(self.engine)
+        return self._connect(self.session_engine)
 
     def _connect(self, engine: Engine) -> Connection:
         try:
             return engine.connect()
         except DBAPIError as error:
             raise DatabaseUnavailable(f"{self.name} does not answer: {str(error.orig).strip().splitlines()[0]}") from error
+        except PoolTimeout as error:
+            raise DatabaseUnavailable(
+                f"all connections to {self.name} have been in use for {POOL_TIMEOUT:.0f} s: a job holds one from its first "
+                "statement until its end"
+            ) from error
+
+    def listening_connection(self) -> Any:
+        """Open a connection of psycopg on which PostgreSQL notifies; None where a pooler would hand it to others.
+
+        Raises:
+            psycopg.Error: it does not answer.
+        """
+        import psycopg
+
+        assert self._postgres is not None
+        if self._postgres.is_pooled is None:
+            with self.read():
+                pass
+        if self._postgres.is_pooled:
+            return None
+        arguments, options = self.engine.dialect.create_connect_args(self.url)
+        return psycopg.connect(*arguments, **{**self._postgres.arguments, **options}, autocommit=True)
 
     @property
     def name(self) -> str:
@@ -179,6 +222,7 @@ class Database:
         """Close every connection."""
         self._writer.close()
         self.engine.dispose()
+        self.session_engine.dispose()
         if self._file is not None:
             self._file.closed()
 

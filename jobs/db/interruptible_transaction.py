@@ -59,7 +59,8 @@ class InterruptibleTransaction:
         self._since = time.monotonic()
         self._warn_at = self._since + WARN_AFTER
         try:
-            self.connection: Connection = db.connect()
+            with clock_suspended():  # on PostgreSQL it waits for a connection that is free
+                self.connection: Connection = db.connect()
             try:
                 with clock_suspended():  # on SQLite it waits for other processes
                     self.connection.begin()

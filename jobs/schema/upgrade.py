@@ -113,5 +113,8 @@ def _refuse_foreign_tables(connection: Connection, where: str) -> None:
 def _migration_lock(db: Database) -> Iterator[Connection]:
     with db.write() as connection:  # on SQLite BEGIN IMMEDIATE is the lock
         if db.dialect == "postgresql":
+            # Another process may migrate for long, and so may this one.
+            connection.execute(text("SET LOCAL lock_timeout = 0"))
+            connection.execute(text("SET LOCAL statement_timeout = 0"))
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
         yield connection
