@@ -51,7 +51,9 @@ class Ledger:
             LANE.type, client, process=self._write, retry=Retry(max_retries=0), concurrency=concurrency, queue="ledger",
         )  # fmt: skip
         self._registry = Registry(
-            clients={"ledger": client}, job_types={LANE.type: job_type}, queues={"ledger": Queue("ledger", lease=LEASE, concurrency=200)}
+            clients={"ledger": client},
+            job_types={LANE.type: job_type},
+            queues={"ledger": Queue("ledger", lease=LEASE, concurrency=200)},
         )
         self._errors: list[BaseException] = []
 
