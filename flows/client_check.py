@@ -294,8 +294,5 @@ def _is_unencrypted(url: str) -> bool:
 
 def _error_text(error: Exception) -> str:
     text = str(error).strip() or "no message"
-    return (
-        text
-        if isinstance(error, NotEnded) or type(error).__module__.startswith("clients.")
-        else f"{type(error).__name__}: {text}"
-    )
+    is_ours = isinstance(error, NotEnded) or type(error).__module__.startswith("clients.")
+    return text if is_ours else f"{type(error).__name__}: {text}"

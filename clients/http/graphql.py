@@ -9,6 +9,8 @@ from clients.errors import AuthRefusedError, ClientError, RateLimitedError, Unre
 from clients.json_codec import decode
 
 _MEMBERS = frozenset({"data", "errors", "extensions"})
+#: What the JSON of a stored query has in place of `query`.
+_OF_REQUESTS = frozenset({"extensions", "variables", "operationName", "id", "documentId", "doc_id", "queryId"})
 _RATE_LIMIT = frozenset({"RATE_LIMITED", "RATELIMITED", "RATE_LIMIT_EXCEEDED", "THROTTLED", "TOO_MANY_REQUESTS"})
 _AUTH = frozenset({"UNAUTHENTICATED", "UNAUTHORIZED"})
 
@@ -23,10 +25,10 @@ def is_query(sent: Any) -> bool:
 def query_of(sent: Any, content: bytes | str | None) -> Any:
     """Return what makes a request one of GraphQL: its JSON body, or its content where that is such JSON or the query itself.
 
-    None where nothing of it tells.
+    JSON that is no query is returned as it is; None where nothing tells.
     """
     if sent is not None:
-        return sent if is_query(sent) else None
+        return sent
     raw = content.encode() if isinstance(content, str) else content or b""
     if raw.lstrip()[:1] not in (b"{", b"[") or b'"query"' not in raw:
         # The query itself (`application/graphql`) shows in the answer, which has no other members than GraphQL's.
@@ -42,11 +44,11 @@ def error_of_answer(sent: Any, body: Any, *, method: str, url: str, status: int)
     """Return the error of an answer of GraphQL that has some, or None.
 
     Args:
-        sent: the JSON body of the request; None without one, or with a persisted query in the URL. Then only an answer that has
-            no other members than GraphQL's is one.
+        sent: the JSON body of the request; None without one. Where it is no query and may stand for a stored one, only an answer
+            that has no other members than GraphQL's is one.
         body: the decoded answer.
     """
-    errors = list(_errors(body, by_shape=not is_query(sent)))
+    errors = list(_errors(sent, body))
     if not errors:
         return None
     codes = {code.upper() for error in errors for code in _codes(error)}
@@ -61,10 +63,13 @@ def error_of_answer(sent: Any, body: Any, *, method: str, url: str, status: int)
 
 def has_errors(sent: Any, body: Any) -> bool:
     """Say whether an answer of GraphQL has errors; `sent` and `body` as for `error_of_answer`."""
-    return next(_errors(body, by_shape=not is_query(sent)), None) is not None
+    return next(_errors(sent, body), None) is not None
 
 
-def _errors(body: Any, *, by_shape: bool) -> Iterator[Any]:
+def _errors(sent: Any, body: Any) -> Iterator[Any]:
+    by_shape = not is_query(sent)
+    if by_shape and isinstance(sent, dict) and not sent.keys() & _OF_REQUESTS:
+        return  # JSON of another API, whose answer may have errors beside its data
     several = isinstance(body, list) and (not by_shape or all(_is_like_an_answer(one) for one in body[:1]))
     for answer in body if several else [body]:
         errors = answer.get("errors") if isinstance(answer, dict) else None

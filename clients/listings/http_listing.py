@@ -8,7 +8,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 from clients.errors import PageError, UnreadableError
-from clients.http.graphql import has_errors, is_query
+from clients.http.graphql import has_errors
 from clients.http.status import ContentRange
 from clients.json_codec import encode
 from clients.listings.cursor_paginators import RelayCursor
@@ -69,10 +69,6 @@ class Listing:
         if isinstance(self.paginator, RelayCursor) and not (isinstance(self.json, dict) and "query" in self.json):
             raise ValueError("Listing: RelayCursor needs the query, as json={'query': …}, and method='POST'")
 
-    @property
-    def _is_graphql(self) -> bool:
-        return is_query(self.json) and self.method.upper() == "POST"
-
     def __call__(self, conn: Lister, since: Mapping[str, str] | None = None) -> Paging:
         """Yield the pages from the start. `since` holds further parameters that ask for changed entities only."""
         return self.pages(conn, since=since)
@@ -118,8 +114,7 @@ class Listing:
         body = answer.body
         found = body if self.items is None else compile_path(self.items)(body)
         if isinstance(found, list):
-            sent = self.json if self._is_graphql else None
-            if isinstance(body, dict) and "errors" in body and has_errors(sent, body):
+            if isinstance(body, dict) and "errors" in body and has_errors(self.json, body):
                 raise PageError(
                     "the answer of GraphQL has errors, so that rows may be missing", url=answer.url, method=self.method
                 )

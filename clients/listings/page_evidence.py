@@ -5,8 +5,8 @@ came is used, nothing is deleted because of it) or an error (the listing stops).
 
 A refusal is the delicate case. An API that pages by numbers may refuse the page behind its last one, but the same refusal is how
 a search engine says that it shows no more than so many rows, however many there are. What tells them apart is the page before: if
-that was not full, there was nothing more to show. An answer without rows is judged likewise (`weigh_empty`): it is how other
-engines say that, and how a proxy or a broken page answers.
+that was not full, there was nothing more to show. An answer without rows (`weigh_empty`) is the usual end of pages that are
+counted up; where rows were announced, it is also how a proxy or a broken page answers.
 """
 
 from __future__ import annotations
@@ -23,10 +23,6 @@ REFUSALS = frozenset({400, 404, 410, 416, 422})
 
 CAP_STEP = 100
 """Limits of searches are round: 500, 1,000, 2,500, 10,000 rows. A listing of so many may be cut off in the middle of a page."""
-
-
-LEAST_LIMIT = 10
-"""No API shows fewer rows than this and hides others: lists that are shorter come in tiny pages."""
 
 
 class Position(Enum):
@@ -99,24 +95,18 @@ def weigh(
     return _PROOF
 
 
-def weigh_empty(position: Position, *, shown: int, has_list: bool, counts: bool) -> Finding:
+def weigh_empty(position: Position, *, has_list: bool) -> Finding:
     """Decide what a good answer proves that has no rows, or none that are new. A total that was reached outweighs any doubt.
 
     Args:
         position: of the answer in the listing.
-        shown: how many entities the listing has shown.
         has_list: the body has a list where the items should be, empty or null. An answer without a body (204) has none, and
             neither has `{}`.
-        counts: pages are asked for by numbers or offsets. Limits of what an API shows are limits of those.
     """
     if position is Position.NUMBERED:
         return Finding(Evidence.DOUBT, "a page without rows came, which the number of pages had announced: there may be more")
     if position is Position.PROMISED and not has_list:
         return Finding(Evidence.DOUBT, "a page that was announced came without a list of items: rows may be missing")
-    if position is Position.BEHIND_FULL and shown >= LEAST_LIMIT and (counts or not has_list):
-        return Finding(
-            Evidence.DOUBT, f"the pages ended after {shown} entities, behind a full page: that may be a limit, and not the end"
-        )
     return _PROOF
 
 

@@ -126,7 +126,7 @@ class Paging(Iterator[Page]):
         if reading.without and not known.distinct:  # nothing else came: an error with a good status, or a wrong path
             raise PageError(reading.without, url=last.answer.url, method=self._listing.method)
         doubt = reading.doubt or reading.unproved_by(known)
-        self.warnings += [doubt] if doubt and (reading.doubt or not reading.is_capped) else []
+        self.warnings += [doubt] if doubt else []
         yield self._page(last, None, doubt=doubt or self._remark)
         if known.missing and not (self._resumed and self.passes):
             raise self._short(f"it announced {known.total} entities and did not show {known.missing} of them")
@@ -182,7 +182,7 @@ class Paging(Iterator[Page]):
         known = replace(
             answer, items=items, keys=() if keyless else keys, fresh=fresh, missing=missing, shown=self.completeness.distinct
         )
-        reading.check_rows(known, new=fresh, shown=known.shown)
+        reading.check_rows(known, new=fresh)
         return Read(known, entities, errors, check, reading.refused)
 
     def _page(self, read: Read, cursor: Any, *, doubt: str = "") -> Page:

@@ -39,7 +39,6 @@ class Reading:
         position: of the next answer.
         doubt: why the listing may not be complete; empty while nothing speaks against it.
         unproved: why rows may be missing, unless a total is reached; empty while nothing speaks for that.
-        is_capped: that is only because the end is at a full page, as it is in one of so many good listings.
         refused: the last page was refused, which may be the end.
         is_lower_bound: a page said that there are more than the total.
         is_past_pages: the last page was behind all pages that their announced number promised.
@@ -56,7 +55,6 @@ class Reading:
         first = Position.ONLY if isinstance(listing.paginator, SinglePage) else Position.FIRST
         self.position = first if position is None else position
         self.doubt = self.unproved = ""
-        self.is_capped = False
         self.refused = False
         self.without = ""
         self.is_lower_bound = self.is_past_pages = False
@@ -69,12 +67,11 @@ class Reading:
             self.position = Position.PROMISED
         self._largest = int(following.memo.get("most", 0))
         self.doubt, self.unproved = str(cursor.get("doubt", "")), str(cursor.get("unproved", ""))
-        self.is_capped = bool(cursor.get("capped"))
         return self
 
     def stored(self) -> dict[str, Any]:
         """Return what a cursor keeps of the doubts so far."""
-        found = {"doubt": self.doubt, "unproved": self.unproved, "capped": self.is_capped}
+        found = {"doubt": self.doubt, "unproved": self.unproved}
         return {name: value for name, value in found.items() if value}
 
     def send(self, conn: Lister, request: PageRequest, since: dict[str, str], *, shown: int) -> PageAnswer:
@@ -108,20 +105,18 @@ class Reading:
         self._note(finding)
         return answer
 
-    def check_rows(self, answer: PageAnswer, *, new: int, shown: int) -> None:
+    def check_rows(self, answer: PageAnswer, *, new: int) -> None:
         """Judge an answer by its rows.
 
         Args:
             answer: with its items.
             new: how many of them were not shown before.
-            shown: how many entities the listing has shown.
         """
         if self.refused or (new if self._counting else len(answer.items)):
             return
         has_list = bool(answer.items) or self._listing.has_list(answer)
-        finding = weigh_empty(self.position, shown=shown, has_list=has_list, counts=self._counting)
+        finding = weigh_empty(self.position, has_list=has_list)
         if finding.evidence is Evidence.DOUBT:
-            self.is_capped = self.position is Position.BEHIND_FULL and (self.is_capped or not self.unproved)
             self.unproved = self.unproved or finding.why
 
     def pass_page(self, rows: int, following: PageRequest, *, missing: int | None) -> None:

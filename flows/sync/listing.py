@@ -23,7 +23,6 @@ from jobs.store import JobStore
 
 log = logging.getLogger("syncs.listing")
 
-
 _END = object()
 
 GIVE_UP = 3
@@ -58,9 +57,8 @@ class Lister:
     may_go_on: Callable[[], bool]
     on_page: Callable[[], None]
     watermark: Watermark | None = None
-    #: What the listing raised after its last page, if it knows that it is not complete.
+    #: What it raised after its last page, if it knows that it is not complete.
     incomplete: IncompleteError | None = None
-    #: What it announced and has shown.
     completeness: Completeness = field(init=False)
     #: Tries in a row that brought no page, because of generic trouble, or because it was not ready.
     failures: int = field(init=False)
@@ -278,8 +276,9 @@ class Lister:
 
     def _follow(self, page: Page, items: list[Item]) -> None:
         """Let the watermark of an incremental listing see what is about to be stored."""
-        watermark = self.watermark
-        observed = None if watermark is None else attempt(lambda: watermark.see(page, items), self.executor.judge)
+        if (watermark := self.watermark) is None:
+            return
+        observed = attempt(lambda: watermark.see(page, items), self.executor.judge)
         if isinstance(observed, Verdict):
             raise FailedPage(observed)
 
@@ -297,6 +296,6 @@ class Lister:
             for key in stored.failed:
                 progress.fail_before(key, "has failed before in this unfinished listing; the next one tries it again")
         progress.blame(page.errors)
-        for key, poison in stored.poisonous:
-            progress.fail(key, f"{poison}; `--full` tries it again")
+        for key, why in stored.poisonous:
+            progress.fail(key, f"{why}; `--full` tries it again")
         self.reporting.tracker.progress(progress)

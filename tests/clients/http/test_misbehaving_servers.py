@@ -333,11 +333,12 @@ def messages(server: Any, **bodies: Any) -> Any:
         # Promised by a cursor, and no page.
         (Cursor("next"), {"p5": {"message": "Internal error"}}, "short"),
         (Cursor("next"), {"p3": {"detail": "slow down"}}, "short"),
-        # How APIs say that there is nothing: null, an empty list, nothing at all, nothing but good news.
+        # How APIs say that there is nothing: null, an empty list.
         (Cursor("next"), {"p5": {"data": None, "message": "Internal error"}}, "end"),
         (Cursor("next"), {"p5": {"data": [], "message": "no more"}}, "end"),
-        (Cursor("next"), {"p5": {"kind": "pets"}}, "end"),
-        (Cursor("next"), {"p5": {"message": "OK"}}, "end"),
+        # A page that a cursor announced and that has no list says nothing.
+        (Cursor("next"), {"p5": {"kind": "pets"}}, "doubt"),
+        (Cursor("next"), {"p5": {"message": "OK"}}, "doubt"),
         # Numbers are counted up until nothing more comes, whatever the words for it are.
         (PageNumber(), {"p6": {"message": "No pets found"}, "p7": {"message": "No pets found"}}, "doubt"),
         # In the middle of pages it is an error, also when it stays.
