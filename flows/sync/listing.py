@@ -276,9 +276,8 @@ class Lister:
 
     def _follow(self, page: Page, items: list[Item]) -> None:
         """Let the watermark of an incremental listing see what is about to be stored."""
-        if (watermark := self.watermark) is None:
-            return
-        observed = attempt(lambda: watermark.see(page, items), self.executor.judge)
+        watermark = self.watermark
+        observed = None if watermark is None else attempt(lambda: watermark.see(page, items), self.executor.judge)
         if isinstance(observed, Verdict):
             raise FailedPage(observed)
 
