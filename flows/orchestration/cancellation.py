@@ -16,7 +16,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 def stop_on_signals(stop: threading.Event, *, active: bool = True) -> Iterator[None]:
     """While the block runs, the first SIGTERM or SIGINT sets `stop`; the second one gets the handler of before.
 
-    Prefect's own handler raises in the middle of the running code (3.8.8); the running jobs would then wait for the end of their
+    Prefect's own handler raises in the middle of the running code (3.9.1); the running jobs would then wait for the end of their
     leases.
 
     Args:

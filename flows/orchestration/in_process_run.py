@@ -91,7 +91,7 @@ def run_sync(
 
 def _run_as_flow(run: InProcessRun, url: str | None, parameters: dict[str, Any]) -> None:
     # In the environment, since Prefect's threads see no temporary settings. A server that is gone is retried for 14 s instead of
-    # 62 s (3.8.8).
+    # 62 s (3.9.1).
     os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "3")
     if url is not None and is_loopback(url):
         os.environ.update(without_proxy(os.environ))
@@ -109,7 +109,7 @@ def _run_as_flow(run: InProcessRun, url: str | None, parameters: dict[str, Any])
     from flows.orchestration.runs import sync as sync_flow
 
     updates: dict[Any, Any] = {
-        # An ephemeral server loses its queued events when this process ends (3.8.8).
+        # An ephemeral server loses its queued events when this process ends (3.9.1).
         PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: False,
     }
     if url is not None:

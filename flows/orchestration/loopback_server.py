@@ -1,6 +1,6 @@
 """Runs Prefect's server on loopback behind the check of Host and Origin: the program that `syncs up` starts.
 
-Prefect has no setting for such a check (3.8.8). In place of `prefect server start`, this gives its application to uvicorn, with
+Prefect has no setting for such a check (3.9.1). In place of `prefect server start`, this gives its application to uvicorn, with
 the same options. Requests that the server sends to itself do not come through here.
 """
 
@@ -17,7 +17,7 @@ from flows.orchestration.host_check import ALLOWED_HOSTS, HostCheck, allowed_hos
 
 
 class SignedInEventsClient(PrefectServerEventsAPIClient):
-    """The client with which an automation pauses or resumes another one. Prefect's own does not sign in (3.8.8)."""
+    """The client with which an automation pauses or resumes another one. Prefect's own does not sign in (3.9.1)."""
 
     def __init__(self, additional_headers: dict[str, str] | None = None) -> None:
         super().__init__()

@@ -18,7 +18,7 @@ from flows.project.prefect_address import prefect_home
 from flows.project.prefect_auth import auth_string_for, read_auth_string
 
 PAGE_SIZE = 200
-"""The most that the server returns for one request, by default (3.8.8)."""
+"""The most that the server returns for one request, by default (3.9.1)."""
 
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ def open_client(
     if retries is not None:
         updates[PREFECT_CLIENT_MAX_RETRIES] = retries
     with temporary_settings(updates=updates):
-        # Within a flow run, `get_client` without httpx settings returns the run's own client, whatever its URL (3.8.8).
+        # Within a flow run, `get_client` without httpx settings returns the run's own client, whatever its URL (3.9.1).
         httpx_settings: dict[str, Any] = {"timeout": PREFECT_API_REQUEST_TIMEOUT.value() if timeout is None else timeout}
         if is_loopback(PREFECT_API_URL.value() or ""):
             httpx_settings["trust_env"] = False

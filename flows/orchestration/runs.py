@@ -1,7 +1,7 @@
 """The Prefect flows `sync`, `work` and `maintain`, around code that does not use Prefect. `pause_flows` has those for pauses.
 
 They are async although that code is not: at its end a synchronous flow joins Prefect's heartbeat thread, which takes up to a
-second (seen with 3.8.8).
+second (seen with 3.9.1).
 """
 
 import logging

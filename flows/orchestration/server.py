@@ -125,7 +125,7 @@ def down() -> Status:
     """Stop what `up` started: flow runs, then the worker, then the server. Return what ran before.
 
     Flow runs get SIGTERM and some seconds to requeue their jobs. Runs that Prefect still counts as running then are marked as
-    crashed: it leaves them `Running` for ever (PrefectHQ/prefect#16746 and #22528, seen with 3.8.8).
+    crashed: it leaves them `Running` for ever (PrefectHQ/prefect#16746 and #22528, seen with 3.9.1).
     """
     home = prefect_home()
     with _locked(home):
@@ -227,7 +227,7 @@ def _wait_until_healthy(state: UpState, home: Path) -> None:
 
 
 def _end_worker(state: UpState | None) -> None:
-    """End a worker and its flow runs, the runs first: a worker that gets SIGTERM kills them and sets no state (3.8.8)."""
+    """End a worker and its flow runs, the runs first: a worker that gets SIGTERM kills them and sets no state (3.9.1)."""
     if state is None or state.worker is None or not state.worker.is_alive():
         return
     # While it is stopped it starts no further run, and does not see that its runs end.

@@ -5,17 +5,17 @@ from pathlib import Path
 
 from flows.project.loopback import without_proxy
 
-#: Seconds between two heartbeats of a flow run; 30 is the least that Prefect 3.8.8 accepts. The zombie automation relies on it.
+#: Seconds between two heartbeats of a flow run; 30 is the least that Prefect 3.9.1 accepts. The zombie automation relies on it.
 HEARTBEAT_SECONDS = 30
 
 _SERVER = {
-    # One transaction for 50 task-run events instead of one each: 10 ms of server CPU per task run instead of 32 (3.8.8).
+    # One transaction for 50 task-run events instead of one each: 10 ms of server CPU per task run instead of 32 (3.9.1).
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "50",
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "50",
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
     # Shows within one second instead of five whether an automation has sent a notice; without that proof it is sent again.
     "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "1",
-    # A task run takes 20 kB, three quarters of it events; by default flow runs are kept for ever (3.8.8).
+    # A task run takes 20 kB, three quarters of it events; by default flow runs are kept for ever (3.9.1).
     "PREFECT_SERVER_EVENTS_RETENTION_PERIOD": "P2D",
     "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
     "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": "2592000",
@@ -50,14 +50,14 @@ def server_environment(base: Mapping[str, str], *, home: Path, port: int, auth_s
     return {
         **_SERVER,
         **_common(base, home=home, url=f"{address}/api", auth_string=auth_string),
-        # Without these, any page in the user's browser could control the server, and any user of the machine (3.8.8).
+        # Without these, any page in the user's browser could control the server, and any user of the machine (3.9.1).
         "PREFECT_SERVER_API_AUTH_STRING": auth_string,
         "PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED": "true",
         "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
         "PREFECT_SERVER_API_HOST": "127.0.0.1",
         "PREFECT_SERVER_API_PORT": str(port),
         "PREFECT_UI_API_URL": "/api",
-        # Prefect's default is "*" (3.8.8).
+        # Prefect's default is "*" (3.9.1).
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"{address},http://localhost:{port}",
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home / 'prefect.db'}",
     }

@@ -105,7 +105,7 @@ def spawn(command: list[str], *, environment: Mapping[str, str], log: Path, dire
     make_private(log)
     with open(log, "ab", opener=private_opener) as output:
         # A shell without job control starts `cmd &` with SIGINT ignored, and children inherit that. Prefect's SIGTERM handler
-        # sends itself SIGINT (3.8.8), so the server would never stop. exec resets handlers, but not ignored signals.
+        # sends itself SIGINT (3.9.1), so the server would never stop. exec resets handlers, but not ignored signals.
         before = signal.getsignal(signal.SIGINT)
         ignored = before is signal.SIG_IGN and threading.current_thread() is threading.main_thread()
         if ignored:

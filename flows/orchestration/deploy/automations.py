@@ -1,4 +1,4 @@
-"""Creates or updates the automations of this project by name; Prefect's own create makes a duplicate each time (3.8.8)."""
+"""Creates or updates the automations of this project by name; Prefect's own create makes a duplicate each time (3.9.1)."""
 
 import contextlib
 from datetime import timedelta
@@ -21,7 +21,7 @@ def zombie_automation() -> AutomationCore:
     """Return the automation that crashes flow runs whose process is gone.
 
     A worker that gets SIGTERM kills its flow runs and leaves them `Running` for ever (PrefectHQ/prefect#16746 and #22528, seen
-    with 3.8.8). Only runs that have sent a heartbeat count, and only those of this project's flows.
+    with 3.9.1). Only runs that have sent a heartbeat count, and only those of this project's flows.
     """
     return AutomationCore(
         name=ZOMBIE_AUTOMATION,
@@ -46,7 +46,7 @@ def pauses_automation(deployment_id: UUID) -> AutomationCore:
 
     Its trigger fires at the first such event, and then not for two seconds: a thousand queues that are paused at once, or that a
     worker finds again after a restart, make one run or two. That run begins when the two seconds are over, so that it sees all of
-    these events. Prefect 3.8.8 has no event `prefect.work-queue.resumed`: a resumed queue becomes ready, or without a worker not
+    these events. Prefect 3.9.1 has no event `prefect.work-queue.resumed`: a resumed queue becomes ready, or without a worker not
     ready.
 
     Args:

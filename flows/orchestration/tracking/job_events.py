@@ -1,7 +1,7 @@
 """Emits Prefect events that say how many jobs of a run had which outcome.
 
 They are sums, so that 10,000 jobs make a handful of events: beyond 10,000 queued events the server drops what comes, from the
-stream that automations listen to (seen with 3.8.8). Python code can subscribe to each single job in `flows.events`.
+stream that automations listen to (seen with 3.9.1). Python code can subscribe to each single job in `flows.events`.
 """
 
 import time

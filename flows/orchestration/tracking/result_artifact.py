@@ -90,5 +90,5 @@ def publish(result: RunResult, flow_run_id: UUID | None) -> None:
 
 
 def _cell(text: str) -> str:
-    """Return one line in which links, images, code and HTML are escaped: the UI renders cells as Markdown (3.8.8)."""
+    """Return one line in which links, images, code and HTML are escaped: the UI renders cells as Markdown (3.9.1)."""
     return re.sub(r"([\\`\[<])", r"\\\1", printable_line(text))

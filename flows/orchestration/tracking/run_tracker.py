@@ -77,7 +77,7 @@ def _perform() -> State[Any]:
 
 
 def _task(name: str) -> Any:
-    # No tags: each costs 10 ms (3.8.8). No retries: the job is retried. No cache, no results, no parameters.
+    # No tags: each costs 10 ms (3.9.1). No retries: the job is retried. No cache, no results, no parameters.
     made = task(name=name, task_run_name=_name, retries=0, cache_policy=NO_CACHE, persist_result=False, log_prints=False)
     return made(_perform)
 
@@ -116,7 +116,7 @@ class PrefectTracker:
     def __enter__(self) -> Self:
         logging.getLogger("prefect.task_runs").addFilter(self._log_filter)
         try:
-            # An async flow has no synchronous client. Without this one, each task run would open its own (3.8.8).
+            # An async flow has no synchronous client. Without this one, each task run would open its own (3.9.1).
             self._context.run(self._client.enter_context, SyncClientContext())
         except Exception as error:  # noqa: BLE001 - a failure of Prefect must not end the run
             self._count_failure(error)

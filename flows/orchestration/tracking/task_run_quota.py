@@ -1,7 +1,7 @@
 """Decides which steps of a run get a Prefect task run, so that no run floods the server.
 
 A task run costs 5 ms in this process and 10 ms and 20 kB on the server, and queues three events. Beyond 10,000 queued events the
-server drops what comes (seen with 3.8.8).
+server drops what comes (seen with 3.9.1).
 """
 
 import threading

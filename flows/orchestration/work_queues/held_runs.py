@@ -23,7 +23,7 @@ from flows.orchestration.prefect_client import read_all
 
 log = logging.getLogger("syncs.work_queues")
 
-#: The most that the server deletes in one request (3.8.8).
+#: The most that the server deletes in one request (3.9.1).
 _DELETE_LIMIT = 50
 #: The state type SCHEDULED also has names for runs that began and wait to continue.
 _HELD = ("Scheduled", "Late")
@@ -34,7 +34,7 @@ _UNKNOWN_PATH = (404, 405)
 def delete_surplus_runs(api: SyncPrefectClient, queue_id: UUID, *, now: datetime) -> int:
     """Delete the overdue scheduled runs of a paused queue except the newest of each kind, and return how many were deleted.
 
-    When a queue is resumed, all runs that it held start at once (3.8.8). All but one would find the work done, or be cancelled
+    When a queue is resumed, all runs that it held start at once (3.9.1). All but one would find the work done, or be cancelled
     because another one runs. Runs that a person or an automation started stay. So does one run of each set of parameters: a
     nightly full run does more than the hourly ones.
 
@@ -47,7 +47,7 @@ def delete_surplus_runs(api: SyncPrefectClient, queue_id: UUID, *, now: datetime
     for start in range(0, len(surplus), _DELETE_LIMIT):
         chosen = {"id": {"any_": [str(each) for each in surplus[start : start + _DELETE_LIMIT]]}}
         try:
-            # Prefect's client has no method for it, and its types do not know the path (3.8.8).
+            # Prefect's client has no method for it, and its types do not know the path (3.9.1).
             api.request("POST", "/flow_runs/bulk_delete", json={"flow_runs": chosen, "limit": _DELETE_LIMIT})  # type: ignore[arg-type]
         except PrefectHTTPStatusError as error:
             if error.response.status_code not in _UNKNOWN_PATH:

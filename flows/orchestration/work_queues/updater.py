@@ -27,7 +27,7 @@ RETRY_SECONDS = 20.0
 
 _HEALTH_TIMEOUT = 2.0
 _REQUEST_TIMEOUT = 5.0
-#: With SQLite, the server answers 503 now and then while its database is locked (3.8.8).
+#: With SQLite, the server answers 503 now and then while its database is locked (3.9.1).
 _REQUEST_RETRIES = 3
 #: The longest that the end of a process or a command waits for a server that only displays.
 _MAX_WAIT = 5.0

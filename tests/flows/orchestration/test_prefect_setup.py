@@ -10,7 +10,7 @@ from flows.orchestration.prefect_setup import setup
 @pytest.mark.parametrize(("status", "lines"), [(200, 1), (401, 0)])
 def test_open_server_is_warned_of_once(httpserver: HTTPServer, status: int, lines: int) -> None:
     """A server that asks for no sign-in gets one line before anything is made there; another one gets none."""
-    httpserver.expect_request("/api/version").respond_with_json("3.8.8", status=status)
+    httpserver.expect_request("/api/version").respond_with_json("3.9.1", status=status)
     httpserver.expect_request("/api/work_pools/syncs").respond_with_json({}, status=418)
     warned: list[str] = []
     with pytest.raises(PrefectHTTPStatusError, match="418"):

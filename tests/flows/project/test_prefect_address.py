@@ -94,7 +94,7 @@ def test_open_server_is_told_by_its_version(
 ) -> None:
     """A server is open if it tells its version to who has not signed in; no credentials of the environment go there."""
     monkeypatch.setenv("PREFECT_API_AUTH_STRING", "admin:pass")
-    httpserver.expect_request("/api/version").respond_with_json("3.8.8", status=status)
+    httpserver.expect_request("/api/version").respond_with_json("3.9.1", status=status)
     assert is_open(httpserver.url_for("/api")) is expected
     assert all("Authorization" not in request.headers for request, _ in httpserver.log)
     assert not is_open("http://127.0.0.1:1/api")
