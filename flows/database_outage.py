@@ -108,7 +108,7 @@ class DatabaseRetry:
         limit = GIVE_UP_AFTER if self._limit is None else self._limit
         return self._now.is_set() or (self.is_limited and time.monotonic() - began >= limit)
 
-    def log_failed(self, error: Exception) -> None:
+    def log_failed(self, error: BaseException) -> None:
         """Log, once for each outage, that the database is away."""
         if not self._is_away:
             self._is_away = True
@@ -134,7 +134,7 @@ class Outage:
         self.began: float | None = None
         self._wait = FIRST_WAIT
 
-    def failed(self, error: Exception) -> float:
+    def failed(self, error: BaseException) -> float:
         """Take note of an error; return the seconds to wait before the next try.
 
         Raises:

@@ -8,7 +8,8 @@ JobsError
 ├── SchemaError           the tables do not have the version that this code needs
 │   ├── SchemaMissing     no tables yet: `syncs setup`
 │   ├── SchemaOutdated    tables older than the code: `syncs db upgrade`
-│   └── SchemaTooNew      tables newer than the code: upgrade sync-clients
+│   ├── SchemaTooNew      tables newer than the code: upgrade sync-clients
+│   └── ForeignDatabase   it belongs to another project: use a database of its own, or share it on purpose
 ├── LostLease             another worker has the job or the listing now: drop the result
 ├── JobNotFound           no job has this id
 ├── FilterError           a filter that is not valid: correct it
@@ -62,6 +63,10 @@ class SchemaOutdated(SchemaError):
 
 class SchemaTooNew(SchemaError):
     """The tables are newer than this code."""
+
+
+class ForeignDatabase(SchemaError):
+    """The database belongs to another project."""
 
 
 class LostLease(JobsError):

@@ -4,7 +4,9 @@ No message of this module contains a value, since any value may be secret. Pydan
 """
 
 import re
+import tomllib
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
@@ -31,6 +33,8 @@ class Settings(BaseSettings, env_prefix="SYNCS_"):
     database_url: str = Field("sqlite:///data/syncs.db", repr=False)
     #: Read by flows.project.registry, which does not need the other settings; listed here so that settings can be shown.
     path: str = ""
+    #: The name of the project, to which its database belongs; by default that of its `pyproject.toml`.
+    project: str = ""
     notify_notice: Annotated[list[str], NoDecode] = Field(default_factory=list, repr=False)
     notify_warning: Annotated[list[str], NoDecode] = Field(default_factory=list, repr=False)
     notify_error: Annotated[list[str], NoDecode] = Field(default_factory=list, repr=False)
@@ -42,6 +46,25 @@ class Settings(BaseSettings, env_prefix="SYNCS_"):
     @classmethod
     def _split(cls, value: Any) -> Any:
         return [part for part in _BETWEEN_RECIPIENTS.split(value.strip()) if part] if isinstance(value, str) else value
+
+    @property
+    def project_name(self) -> str | None:
+        """The name of the project: the setting, else what the `pyproject.toml` in this folder says; None where nothing does.
+
+        Raises:
+            SettingsError: the `pyproject.toml` cannot be read.
+        """
+        return self.project.strip() or _name_in(Path("pyproject.toml"))
+
+
+def _name_in(file: Path) -> str | None:
+    try:
+        found = tomllib.loads(file.read_text("utf-8")).get("project", {}).get("name")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, AttributeError) as error:
+        raise SettingsError(f"{file.absolute()} cannot be read; set SYNCS_PROJECT, or mend it") from error
+    return found if isinstance(found, str) and found else None
 
 
 def project_settings() -> Settings:
@@ -64,14 +87,18 @@ def open_store() -> "JobStore":
         SettingsError: a setting is wrong.
         DatabaseUrlError: the URL is not usable.
         DatabaseUnavailable: the database does not answer.
-        SchemaError: the tables do not fit this version.
+        SchemaError: the tables do not fit this version, or belong to another project.
     """
     from jobs.db.database import Database
+    from jobs.schema.project_owner import check, claim
     from jobs.schema.upgrade import create_if_empty
     from jobs.store import JobStore
 
-    db = Database(project_settings().database_url)
+    found = project_settings()
+    db, name = Database(found.database_url), found.project_name
+    check(db, name)
     create_if_empty(db)
+    claim(db, name)
     return JobStore(db)
 
 

@@ -1,11 +1,21 @@
-"""What ends a worker: signals from outside, and limits of time, jobs and memory."""
+"""What ends a worker: signals from outside, limits of time, jobs and memory, and tables of a newer version."""
 
 import threading
 import time
 from dataclasses import dataclass, field
 
+from sqlalchemy.exc import DBAPIError
+
+from flows.database_outage import is_outage
+from jobs.db.database import Database
+from jobs.errors import JobsError
+from jobs.schema.upgrade import check
+
 MEMORY_EVERY = 1.0
 """Seconds between two looks at the memory."""
+
+TABLES_EVERY = 15.0
+"""Seconds between two looks at the version of the tables."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +77,38 @@ class MemoryWatch:
             return False
         self._checked_at = time.monotonic()
         return resident() > self._limit
+
+
+class TablesWatch:
+    """Notices that somebody has upgraded the tables: code that does not know them may write what the newer code does not expect.
+
+    Args:
+        db: the database of the jobs, whose tables fit now.
+    """
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._checked_at = time.monotonic()
+
+    def check_if_due(self) -> None:
+        """Look, at most once in `TABLES_EVERY` seconds.
+
+        Raises:
+            SchemaTooNew: somebody has; a worker of the new version goes on with the jobs.
+        """
+        if time.monotonic() - self._checked_at >= TABLES_EVERY:
+            self._checked_at = time.monotonic()
+            check(self._db)
+
+    def explain(self, error: BaseException) -> BaseException:
+        """Return `SchemaTooNew` where a statement was refused because somebody has upgraded the tables, else the error itself."""
+        if not isinstance(error, DBAPIError) or is_outage(error):
+            return error
+        try:
+            check(self._db)
+        except JobsError as found:
+            return found
+        return error
 
 
 def resident() -> float:

@@ -10,7 +10,7 @@ from flows.database_outage import DatabaseRetry, Outage
 from flows.worker.batch_runner import BatchRunner
 from flows.worker.claims import Claimer, ClaimRounds
 from flows.worker.feed import Feed, InterruptedListings, Waker
-from flows.worker.limits import MemoryWatch, WorkerLimits
+from flows.worker.limits import MemoryWatch, TablesWatch, WorkerLimits
 from flows.worker.probe import Prober, ProbeRounds
 from flows.worker.worker_config import WorkerConfig
 from jobs.db.change_listener import JITTER, jittered
@@ -70,7 +70,7 @@ class WorkerLoop:
         self._probes = ProbeRounds(prober, self._claims, start=self._start)
         self._waker, self._feed, self._tidy = waker, feed, tidy
         self._lanes = lanes
-        self._outage = Outage(database)
+        self._outage, self._tables = Outage(database), TablesWatch(self._store.db)
         self._memory = None if limits.memory_limit is None else MemoryWatch(limits.memory_limit)
         self._began = time.monotonic()
         self._tidied_at = self._looked_at = self._asked_at = self._began
@@ -87,6 +87,7 @@ class WorkerLoop:
 
         Raises:
             DatabaseLost: the database stayed away.
+            SchemaTooNew: somebody has upgraded the tables.
             Exception: an error of our own code; what was in hand was put back as far as possible.
         """
         if self._limits.grace is not None:
@@ -115,6 +116,7 @@ class WorkerLoop:
         try:
             if self._runner.health.pauses.has_windows:
                 self._runner.health.pauses.apply_windows()
+            self._tables.check_if_due()
             took = self._look()
             # In this order: what a probe has opened is claimed first, and one that is due does not prevent the end.
             took = (self._may_probe and self._probes.begin(idle=not took)) or took
@@ -127,7 +129,7 @@ class WorkerLoop:
             if took:
                 return True
         except Exception as error:  # noqa: BLE001 - raised again unless the database is away
-            seconds = self._outage.failed(error)
+            seconds = self._outage.failed(self._tables.explain(error))
         self._offer_to_tidy()
         self._waker.wait(min(seconds, self._seconds_left()), self._signals.stop)
         return True
@@ -243,7 +245,7 @@ class WorkerLoop:
         try:
             work()
         except BaseException as error:  # noqa: BLE001 - raised by `run`
-            self._errors.append(error)
+            self._errors.append(self._tables.explain(error))
         finally:
             with self._lock:
                 self._batches -= 1

@@ -201,12 +201,23 @@ class MaintenanceRow(Row, table=True):
     next_at: datetime | None = time_column(nullable=False)
 
 
+class ProjectRow(Row, table=True):
+    """The project to which the database belongs: one row, or none while nobody with a name has opened it."""
+
+    __tablename__ = "sync_clients_project"
+    __table_args__ = (CheckConstraint("id = 1", name="sync_clients_project_one"),)
+
+    id: int = Field(sa_column=Column(Integer(), primary_key=True, autoincrement=False))
+    name: str = text_column(nullable=False)
+
+
 queue = QueueRow.__table__
 job = JobRow.__table__
 attempt = AttemptRow.__table__
 start = StartRow.__table__
 lock = LockRow.__table__
 maintenance = MaintenanceRow.__table__
+project = ProjectRow.__table__
 client = ClientRow.__table__
 pause = PauseRow.__table__
 pace = PaceRow.__table__

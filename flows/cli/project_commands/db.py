@@ -15,12 +15,35 @@ if TYPE_CHECKING:
 
 @contextmanager
 def open_database() -> "Iterator[Database]":
-    """Open the database of the project without checking the version of its tables."""
+    """Open the database of the project without checking the version of its tables.
+
+    Raises:
+        ForeignDatabase: it belongs to another one.
+    """
     from flows.project.settings import project_settings
     from jobs.db.database import Database
+    from jobs.schema.project_owner import check
 
-    with closing(Database(project_settings().database_url)) as database:
+    settings = project_settings()
+    with closing(Database(settings.database_url)) as database:
+        check(database, settings.project_name)
         yield database
+
+
+def upgrade_database(database: "Database") -> tuple[str | None, str]:
+    """Upgrade the tables, and let the database belong to this project; return the versions before and after.
+
+    Raises:
+        ForeignDatabase: it belongs to another one.
+        SchemaError: see `jobs.schema.upgrade.upgrade`.
+    """
+    from flows.project.settings import project_settings
+    from jobs.schema.project_owner import claim
+    from jobs.schema.upgrade import upgrade
+
+    versions = upgrade(database)
+    claim(database, project_settings().project_name)
+    return versions
 
 
 def name_of(db: "Database") -> str:
@@ -46,10 +69,8 @@ def upgrade() -> CommandOutput:
     Example:
       syncs db upgrade
     """
-    from jobs.schema.upgrade import upgrade
-
     with open_database() as database:
-        before, after = upgrade(database)
+        before, after = upgrade_database(database)
     done = "already has version" if before == after else f"upgraded from version {before} to" if before else "made with version"
     return CommandOutput(
         {"database": name_of(database), "before": before, "after": after}, f"{name_of(database)}: {done} {after}"

@@ -8,7 +8,7 @@ import click
 from flows.cli.command import Command
 from flows.cli.output import CommandOutput, table
 from flows.cli.prefect_api import find_prefect_api
-from flows.cli.project_commands.db import name_of, open_database
+from flows.cli.project_commands.db import name_of, open_database, upgrade_database
 from flows.orchestration.server_names import Applied
 
 
@@ -22,10 +22,8 @@ def setup() -> CommandOutput:
     Example:
       SYNCS_DATABASE_URL=postgresql://me@db/syncs PREFECT_API_URL=http://prefect:4200/api syncs setup
     """
-    from jobs.schema.upgrade import upgrade
-
     with open_database() as database:
-        before, after = upgrade(database)
+        before, after = upgrade_database(database)
     done = [Applied("tables", name_of(database), "unchanged" if before == after else f"version {after}")]
     prefect = find_prefect_api()
     notes: list[str] = []

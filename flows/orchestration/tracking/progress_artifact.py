@@ -2,12 +2,14 @@
 
 import logging
 import threading
+from contextlib import ExitStack
 from contextvars import Context
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.context import FlowRunContext
+from prefect.exceptions import ObjectNotFound
 
 from flows.orchestration.tracking.job_events import JobEvents
 from flows.orchestration.tracking.server_health import ServerHealth
@@ -63,6 +65,11 @@ class ProgressReport:
         self._end = threading.Event()
         self._thread: threading.Thread | None = None
         self._server: ServerHealth
+        self._client = ExitStack()
+        self._api: SyncPrefectClient | None = None
+        self._is_failing = False
+        #: How often the server has answered again after it had gone.
+        self.returns = 0
         self._events = JobEvents(title)
 
     def start(self, context: Context) -> None:
@@ -90,20 +97,35 @@ class ProgressReport:
     def _report(self) -> None:
         flow_run = FlowRunContext.get()
         run_id = flow_run.flow_run.id if flow_run is not None and flow_run.flow_run is not None else None
+        ended = False
+        with self._client:
+            while not ended:
+                ended = self._end.wait(0.1 if self._sent is None else INTERVAL)
+                self._report_once(run_id, is_last=ended)
+        # `is_gone` takes two failures in a row.
+        if not self._server.check():
+            self._server.check()
+
+    def _report_once(self, run_id: UUID | None, *, is_last: bool) -> None:
+        """Send the numbers, if the server answers. No error ends the thread: it decides for the whole run whether it does."""
+        was_gone = self._server.is_gone
+        if not self._server.check():
+            return
+        self.returns += was_gone
         try:
-            with get_client(sync_client=True) as client:
-                ended = False
-                while not ended:
-                    ended = self._end.wait(0.1 if self._sent is None else INTERVAL)
-                    if self._server.check():
-                        self._send(client, run_id)
-                        if self._progress is not None:
-                            self._events.report(self._progress, is_last=ended)
-                # `is_gone` takes two failures in a row.
-                if not self._server.check():
-                    self._server.check()
+            if self._api is None:
+                self._api = self._client.enter_context(get_client(sync_client=True))
+            self._send(self._api, run_id)
+            if self._progress is not None:
+                self._events.report(self._progress, is_last=is_last)
+            self._is_failing = False
+        except ObjectNotFound:
+            # Another server, or one whose database is new: it gets an artifact of its own.
+            self._artifact = self._sent = None
         except Exception as error:  # noqa: BLE001 - a run must not fail because Prefect cannot show it
-            log.warning("Prefect does not show the progress: %s: %s", type(error).__name__, error)
+            if not self._is_failing:
+                log.warning("Prefect does not show the progress: %s: %s", type(error).__name__, error)
+            self._is_failing = True
 
     def _send(self, client: SyncPrefectClient, run_id: UUID | None) -> None:
         if self._progress is None:

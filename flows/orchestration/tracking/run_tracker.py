@@ -108,6 +108,8 @@ class PrefectTracker:
         self._on_progress = on_progress
         self._quota = TaskRunQuota()
         self._failures = 0
+        #: How often the server had come back when a step was last shown.
+        self._returns = 0
         self._context = copy_context()
         self.flow_run = current_flow_run()
         self._log_filter = _DropTaskEngineLines()
@@ -159,6 +161,8 @@ class PrefectTracker:
 
     def _track(self, shown: Any, name: str | None, work: Callable[[], T]) -> T:
         # Events for a server that is gone would pile up. When it answers again, the next step is shown again.
+        if self._returns != self._report.returns:
+            self._returns, self._failures = self._report.returns, 0
         if name is None or self._failures >= _MAX_FAILURES or self._report.server_gone:
             return work()
         step = _Step(name, work)
