@@ -19,14 +19,24 @@ from flows.declarations.job_type import JobType
 from flows.execution.executor_protocol import ConnectionSource, JobControl
 from flows.execution.failure_report import report_failure
 from flows.execution.job_context import JobContext
-from flows.execution.outcomes import OUTCOMES, UNKNOWN, bounded_wait, judge, masked_verdict_of, published, verdict_of
+from flows.execution.outcomes import (
+    DOES_NOT_FIT,
+    DOES_NOT_FIT_DELAY,
+    OUTCOMES,
+    UNKNOWN,
+    bounded_wait,
+    judge,
+    masked_verdict_of,
+    published,
+    verdict_of,
+)
 from flows.project.redaction import Mask, masked_exchanges
 from flows.user_code import attempt
 from jobs import PayloadError
 from jobs.db.conflicts import is_conflict
 from jobs.db.job_session import UnitOfWork, as_current_unit
 from jobs.job import Job, JobResult, Verdict
-from jobs.outcome import Failure, Gone, Success, Unchanged
+from jobs.outcome import Failure, Gone, Snooze, Success, Unchanged
 from jobs.store import JobStore
 
 T = TypeVar("T")
@@ -165,7 +175,9 @@ class JobExecutor:
 
     def _refuse(self, error: Exception) -> Verdict:
         if isinstance(error, PayloadError):
-            return Verdict(Failure(self.mask(str(error)), retry=False))
+            # Older than the schema, mostly: a release with another one may be on its way.
+            outcome = Snooze(DOES_NOT_FIT_DELAY, f"waits for a release that it fits: {self.mask(str(error))}")
+            return Verdict(outcome, cause=DOES_NOT_FIT)
         return self.judge(error)
 
     # -- one phase -------------------------------------------------------------------------------------------------------------
@@ -176,7 +188,7 @@ class JobExecutor:
         # Validated again: the schema may have changed since the job was queued, and others may write rows.
         payload = attempt(lambda: self.job_type.validated(job.payload), self._refuse)
         if isinstance(payload, Verdict):
-            return self._done(job, published(job, payload, self.mask))
+            return self._done(job, published(job, bounded_wait(job, payload), self.mask))
         with recording() as recorder:
             context = JobContext(
                 job, self.job_type, store=self.store, is_lost=self.control.is_lost, payload=payload, recorder=recorder

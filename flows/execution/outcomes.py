@@ -40,6 +40,15 @@ NOT_READY_DELAY = 10.0
 MAX_NOT_READY = 500
 """A job that was put back so many times is not answered any more: it fails."""
 
+DOES_NOT_FIT = "does not fit"
+"""The cause of a snooze: the payload does not fit the schema of this release. `bounded_wait` limits how often."""
+
+DOES_NOT_FIT_DELAY = 900.0
+"""Seconds until such a job is tried again: the next deploy may have a schema that it fits."""
+
+MAX_DOES_NOT_FIT = round(7 * 86_400 / DOES_NOT_FIT_DELAY)
+"""A job that was put back so many times, in seven days, fails."""
+
 _NO_WAY = frozenset({errno.ENETDOWN, errno.ENETUNREACH, errno.ENETRESET, errno.EHOSTDOWN, errno.EHOSTUNREACH})
 """Errors of the network for which Python has no class of their own."""
 
@@ -117,11 +126,15 @@ def verdict_of(value: Any) -> Verdict:
 
 
 def bounded_wait(job: Job, verdict: Verdict) -> Verdict:
-    """Return the verdict on a job whose answer is not ready: it asks ever more seldom, in 3.5 hours 500 times, and fails then."""
+    """Return the verdict on a job that waits for something which may never come: it fails when it was put back often enough.
+
+    While an answer is not ready, it asks ever more seldom, in 3.5 hours 500 times.
+    """
     outcome = verdict.outcome
-    if verdict.cause != NOT_READY or not isinstance(outcome, Snooze) or not isinstance(outcome.when, int | float):
+    limits = {NOT_READY: MAX_NOT_READY, DOES_NOT_FIT: MAX_DOES_NOT_FIT}
+    if verdict.cause not in limits or not isinstance(outcome, Snooze) or not isinstance(outcome.when, int | float):
         return verdict
-    if job.snoozes >= MAX_NOT_READY:
+    if job.snoozes >= limits[verdict.cause]:
         return Verdict(Failure(f"{outcome.reason}; it has been put back {job.snoozes} times", retry=False))
     return verdict._replace(outcome=replace(outcome, when=max(outcome.when, job.snoozes / 10)))
 

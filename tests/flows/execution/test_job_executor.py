@@ -174,17 +174,33 @@ def test_what_a_job_is_handed(bench: Bench) -> None:
 
 @pytest.mark.rows("AQ-66", "E-44")
 def test_the_schema_is_checked_again(bench: Bench) -> None:
-    """A row that does not fit any more, by whomever it was written, fails without a retry and names the field."""
+    """A row that does not fit any more, by whomever it was written, waits for a release that it fits, and names the field."""
     called: list[Any] = []
     loose = bench.work_of(lambda job, connection: called.append(job.payload))
     strict = bench.work_of(lambda job, connection: called.append((job.payload, job.model)), schema=TaskSpec)
     bench.queue(loose, {"number": "x"})
     settled = bench.turn(strict)
-    assert (settled.state, called) == ("failure", [])
-    assert "payload field 'number'" in bench.store.views.job(settled.job.id).job.message
+    assert (settled.state, called) == ("queued", [])
+    waiting = bench.store.views.job(settled.job.id).job
+    assert "waits for a release that it fits: job type 'shop.order': payload field 'number'" in waiting.message
+    assert waiting.attempts == 0
     bench.queue(loose, {"number": "7"})
     assert bench.turn(strict).state == "success"
     assert called == [({"number": 7, "express": False}, TaskSpec(number=7))]
+
+
+def test_a_payload_that_no_release_fits_fails_in_the_end(bench: Bench) -> None:
+    """After seven days of a look in each quarter of an hour."""
+    strict = bench.work_of(lambda job, connection: None, schema=TaskSpec)
+    bench.queue(bench.work_of(lambda job, connection: None), {"number": "x"})
+    with bench.store.db.write() as connection:
+        connection.exec_driver_sql("UPDATE job SET snoozes = 671")
+    assert bench.turn(strict).state == "queued"
+    with bench.store.db.write() as connection:
+        connection.exec_driver_sql("UPDATE job SET available_at = created_at")
+    settled = bench.turn(strict)
+    assert settled.state == "failure"
+    assert "it has been put back 672 times" in bench.store.views.job(settled.job.id).job.message
 
 
 @pytest.mark.rows("AQ-08", "BA-05")
@@ -484,11 +500,13 @@ def test_on_failure_is_called_once_at_the_end(bench: Bench) -> None:
 @pytest.mark.rows("E-28")
 @pytest.mark.parametrize("way", ["final", "schema", "timeout"])
 def test_on_failure_of_every_way_to_fail(bench: Bench, way: str) -> None:
-    """A failure that is final, a payload that does not fit, and the last timeout."""
+    """A failure that is final, a payload that has not fitted for seven days, and the last timeout."""
     told: list[Any] = []
     options: dict[str, Any] = {"schema": TaskSpec} if way == "schema" else {}
     work = bench.work_of(lambda job, connection: Failure("no", retry=False), on_failure=told.append, retry=Retry(0), **options)
     bench.queue(bench.work_of(lambda job, connection: None), {"x": 1})
+    with bench.store.db.write() as connection:
+        connection.exec_driver_sql("UPDATE job SET snoozes = 672")
     job = bench.claim(work)
     bench.finish(work, work.timed_out(job, 5) if way == "timeout" else work.execute(job))
     assert [one.id for one in told] == [job.id]
