@@ -12,6 +12,7 @@ from jobs.errors import (
     DatabaseUrlError,
     DuplicateJob,
     FilterError,
+    ForeignDatabase,
     ForeignSession,
     JobNotFound,
     JobsError,
@@ -33,9 +34,15 @@ from jobs.retry import Retry
 if TYPE_CHECKING:
     from jobs.db.database import Database
     from jobs.enqueueing.duplicates import Enqueued
+    from jobs.schema.autogenerate import include_name
     from jobs.store import JobStore
 
-_LAZY = {"Database": "jobs.db.database", "Enqueued": "jobs.enqueueing.duplicates", "JobStore": "jobs.store"}
+_LAZY = {
+    "Database": "jobs.db.database",
+    "Enqueued": "jobs.enqueueing.duplicates",
+    "JobStore": "jobs.store",
+    "include_name": "jobs.schema.autogenerate",
+}
 
 __all__ = [
     "Database",
@@ -47,6 +54,7 @@ __all__ = [
     "Enqueued",
     "Failure",
     "FilterError",
+    "ForeignDatabase",
     "ForeignSession",
     "Gone",
     "JobNotFound",
@@ -71,6 +79,7 @@ __all__ = [
     "Snooze",
     "Success",
     "Unchanged",
+    "include_name",
 ]
 
 
