@@ -12,7 +12,11 @@ from syncs_testing.matrix import listings, matrix
 from tests import ROOT
 
 
-@pytest.mark.parametrize("name", listings())
+#: One that follows and one that counts. Each takes four seconds; `make test-all` has the others.
+QUICK = frozenset({"Cursor", "PageNumber+total"})
+
+
+@pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in listings()])
 def test_every_attack_on(name: str) -> None:
     """No endless loop, no row lost without an error, no credential at another origin, no false alarm."""
     cells = matrix(names=[name], threads=8)

@@ -125,6 +125,7 @@ def test_a_singleton_is_worked_on_one_machine_at_a_time(store: JobStore, open_st
     assert (log.most, log.payloads) == (1, list(range(1, 12)))
 
 
+@pytest.mark.slow
 @pytest.mark.rows("DS-19")
 def test_a_long_queue_is_worked_to_its_end_and_claims_stay_quick(store: JobStore, chaos: Any) -> None:
     """Many jobs are all worked, and a claim from them takes no longer than one from few; 180,000 with `--long`."""

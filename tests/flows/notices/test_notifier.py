@@ -51,6 +51,7 @@ def recipient() -> Iterator[Recipient]:
 # -- processing ----------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.rows("E-94", "SC-24", "SC-07")
 @pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
 def test_ten_thousand_failures_are_one_message(store: JobStore, recipient: Recipient) -> None:
