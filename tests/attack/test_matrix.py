@@ -11,7 +11,6 @@ from syncs_testing import ATTACKS, style_of
 from syncs_testing.matrix import listings, matrix
 from tests import ROOT
 
-
 #: One that follows and one that counts. Each takes four seconds; `make test-all` has the others.
 QUICK = frozenset({"Cursor", "PageNumber+total"})
 
