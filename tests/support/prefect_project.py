@@ -83,6 +83,8 @@ class ApiServer(ThreadingHTTPServer):
         self._is_endless = False
         #: Set by the first request for an entity of `slow` while its listing has no end.
         self.fetching = threading.Event()
+        #: When the last entity of `slow` was answered, by `time.monotonic`.
+        self.last_at = 0.0
 
     @property
     def url(self) -> str:
@@ -122,6 +124,7 @@ class ApiServer(ThreadingHTTPServer):
                 self.fetching.set()
                 self._changed.wait_for(lambda: self._lead > 40 or not self._is_endless, timeout=2)
                 self._lead -= 1
+            self.last_at = time.monotonic()
 
 
 class _ApiHandler(BaseHTTPRequestHandler):
