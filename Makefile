@@ -38,8 +38,8 @@ $(READY): requirements.lock pyproject.toml
 demo: $(READY)
 	@$(BIN)/python syncs/_demo.py
 
-# Three processes on two cores, because many tests wait for a server or a process.
-PYTEST := $(BIN)/python -m pytest -n 3 --dist loadgroup
+# Four processes on two cores, because many tests wait for a server or a process.
+PYTEST := $(BIN)/python -m pytest -n 4 --dist loadgroup
 
 test: $(READY)
 	@$(PYTEST) -m "not slow"

@@ -83,6 +83,7 @@ def servers(draw: st.DrawFn, name: str) -> Api:
     return api
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LISTINGS)
 def test_each_entity_is_seen_and_the_listing_ends(name: str) -> None:
     """For any such server every entity comes at least once, no other comes, and it is known to be complete."""

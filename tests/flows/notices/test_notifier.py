@@ -432,6 +432,7 @@ def go(process: "subprocess.Popen[str]") -> None:
     process.stdin.flush()
 
 
+@pytest.mark.slow
 @pytest.mark.rows("E-98")
 def test_two_processes_send_nothing_twice(store: JobStore, recipient: Recipient) -> None:
     """Two processes at once, twenty messages: each goes out once."""

@@ -109,6 +109,7 @@ def test_schedules_make_runs(project: Project) -> None:
     until(lambda: project.find("flow_runs", **active))
 
 
+@pytest.mark.slow
 def test_deploy_all_asks_nothing_and_setup_repairs_nothing(project: Project) -> None:
     """`prefect deploy --all` works unasked; what a person switched off in the UI stays off through `up` and `setup`."""
     project.prefect("--no-prompt", "deploy", "--all")
@@ -184,6 +185,7 @@ def test_worker_runs_what_a_person_starts(project: Project) -> None:
     assert not any("task run" in message.lower() for message in logs())
 
 
+@pytest.mark.slow
 def test_second_start_ends_and_cancelling_is_clean(project: Project, api_server: ApiServer) -> None:
     """A second start while one runs is cancelled; cancelling the first one puts its jobs back."""
     with api_server.endless():
@@ -299,6 +301,7 @@ def _open_runs(deployment: str) -> dict[str, Any]:
     return {"deployments": {"name": {"any_": [deployment]}}, "flow_runs": {"state": states}}
 
 
+@pytest.mark.slow
 def test_work_and_maintain_run(project: Project) -> None:
     """The flows behind the schedules end well and say what they did."""
     # The runs that the scheduler made while the schedule was on: one at a time.

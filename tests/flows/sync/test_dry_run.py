@@ -152,6 +152,7 @@ def test_in_an_empty_database(store: JobStore) -> None:
     assert not any(dump(store).values())
 
 
+@pytest.mark.slow
 def test_commands(petstore: Any, api: Any) -> None:
     """`syncs run --dry-run` says it in text and in JSON, `--allow-deletes` in a run deletes."""
     api.items = [{"id": number} for number in range(1, 5)]

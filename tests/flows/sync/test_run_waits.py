@@ -67,18 +67,21 @@ class Watch(SilentTracker):
 @pytest.mark.parametrize("where", ["page", "entity"])
 def test_pauses_are_waited_for(store: JobStore, remote: Remote, fault: Fault, where: str) -> None:
     """One run does it all: each page and entity that was answered is asked for once."""
+    # Few: the pace that a refusal teaches is kept for a while.
+    remote.page_size = 4
+    remote.things = dict(list(remote.things.items())[:10])
     if where == "page":
-        remote.page_faults[10] = replace(fault, times=2)
+        remote.page_faults[4] = replace(fault, times=2)
     else:
         remote.faults["k3"] = replace(fault, times=2)
     # Each pause ends when the run has said that it waits for it.
     watch = Watch(lambda: (time.sleep(0.1), run_out(store)))
     policy = PausePolicy(after=2, durations=(100, 200, 300))
     result = run(store, remote, wait=900, pause=policy, options={"tracker": watch})
-    assert (result.state, result.listed, result.succeeded, result.failed) == ("success", 30, 30, 0)
+    assert (result.state, result.listed, result.succeeded, result.failed) == ("success", 10, 10, 0)
     assert live(store) == set(remote.things)
     assert {key: n for key, n in remote.details.items() if n > 1} == ({} if where == "page" else {"k3": 3})
-    assert (remote.pages[10], remote.pages[20]) == (3 if where == "page" else 1, 1)
+    assert (remote.pages[4], remote.pages[8]) == (3 if where == "page" else 1, 1)
     if fault.status == 429:
         assert result.waited >= 0.1
         assert any(said.startswith("paused until ") and said.endswith(", goes on by itself") for said in watch.said)
