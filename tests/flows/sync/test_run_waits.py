@@ -63,8 +63,16 @@ class Watch(SilentTracker):
         self._act()
 
 
-@pytest.mark.parametrize("fault", [Fault(429), Fault(500)], ids=["asked", "level"])
-@pytest.mark.parametrize("where", ["page", "entity"])
+@pytest.mark.parametrize(
+    ("fault", "where"),
+    [
+        # After so few answers the pace that it teaches is low: it takes a quarter of a minute.
+        pytest.param(Fault(429), "page", id="page-asked", marks=pytest.mark.slow),
+        pytest.param(Fault(429), "entity", id="entity-asked"),
+        pytest.param(Fault(500), "page", id="page-level"),
+        pytest.param(Fault(500), "entity", id="entity-level"),
+    ],
+)
 def test_pauses_are_waited_for(store: JobStore, remote: Remote, fault: Fault, where: str) -> None:
     """One run does it all: each page and entity that was answered is asked for once."""
     # Few: the pace that a refusal teaches is kept for a while.
