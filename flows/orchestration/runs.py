@@ -20,7 +20,9 @@ from prefect.states import Cancelled, Completed
 from flows.errors import FlowsError
 from flows.maintenance import maintain as maintain_all
 from flows.orchestration.cancellation import in_thread, stop_on_signals
+from flows.orchestration.deploy.project_variable import missing_recipients
 from flows.orchestration.notices import use_prefect_carrier
+from flows.orchestration.prefect_client import open_client
 from flows.orchestration.tracking.current_run import InProcessRun, current_in_process_run
 from flows.orchestration.tracking.result_artifact import MAX_FAILURES, publish, slug
 from flows.orchestration.tracking.run_tracker import PrefectTracker
@@ -218,7 +220,17 @@ def _maintain(stop: threading.Event) -> str:
         closing(open_store()) as store,
         updating_work_queues(store, (declared := registry.load()).clients, url=PREFECT_API_URL.value()),
     ):
-        return str(maintain_all(store, declared, stop=stop.is_set))
+        done = str(maintain_all(store, declared, stop=stop.is_set))
+    try:
+        with open_client(PREFECT_API_URL.value()) as client:
+            warning = missing_recipients(client)
+    except Exception as error:  # noqa: BLE001 - a failure of Prefect must not end the run
+        get_run_logger().info("what `syncs setup` knew cannot be read: %s: %s", type(error).__name__, error)
+        warning = None
+    if warning is None:
+        return done
+    get_run_logger().warning("%s", warning)
+    return f"{done}; {warning}"
 
 
 def _final_state(name: str, message: str, stop: threading.Event) -> State[Any]:

@@ -3,13 +3,18 @@
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import VariableCreate, VariableUpdate
 from sqlalchemy.engine import make_url
 
+from flows.channels.message import LEVELS
 from flows.orchestration.server_names import PROJECT_VARIABLE, Applied
-from flows.project.settings import project_settings
+from flows.project.settings import Settings, project_settings
+
+_NOTIFY = "notify"
+"""The member of the variable that lists the levels of notices for which the project's settings have recipients."""
 
 
 def apply_project(client: SyncPrefectClient, folder: Path, warn: Callable[[str], None] | None = None) -> Applied:
@@ -23,7 +28,12 @@ def apply_project(client: SyncPrefectClient, folder: Path, warn: Callable[[str],
         folder: the project's.
         warn: is called with one line.
     """
-    current = {"database": fingerprint(project_settings().database_url, folder), "folder": str(folder)}
+    settings = project_settings()
+    current: dict[str, Any] = {
+        "database": fingerprint(settings.database_url, folder),
+        "folder": str(folder),
+        _NOTIFY: _levels(settings),
+    }
     known = client.read_variable_by_name(PROJECT_VARIABLE)
     if known is None:
         client.create_variable(VariableCreate(name=PROJECT_VARIABLE, value=current))
@@ -38,6 +48,29 @@ def apply_project(client: SyncPrefectClient, folder: Path, warn: Callable[[str],
         )
     client.update_variable(VariableUpdate(name=PROJECT_VARIABLE, value=current))
     return Applied("variable", PROJECT_VARIABLE, "updated")
+
+
+def missing_recipients(client: SyncPrefectClient) -> str | None:
+    """Return one line if `syncs setup` knew recipients of a level of notices that this process has none for, else None.
+
+    Recipients of SYNCS_NOTIFY_… are read where a message is made. Where they are set for `syncs setup` and not for the worker,
+    the automations are there, and no message ever starts one.
+
+    Args:
+        client: of the server on which `syncs setup` has recorded the levels.
+    """
+    found = client.read_variable_by_name(PROJECT_VARIABLE)
+    recorded = found.value.get(_NOTIFY) if found is not None and isinstance(found.value, dict) else None
+    here = _levels(project_settings())
+    missing = [level for level in recorded if level not in here] if isinstance(recorded, list) else []
+    if not missing:
+        return None
+    names = ", ".join(f"SYNCS_NOTIFY_{str(level).upper()}" for level in missing)
+    return f"{names} had recipients when `syncs setup` ran and has none here, so that nobody is told: set it for the worker, too"
+
+
+def _levels(settings: Settings) -> list[str]:
+    return [level for level in LEVELS if getattr(settings, f"notify_{level}")]
 
 
 def fingerprint(database_url: str, folder: Path) -> str:
