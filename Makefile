@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 help:
 	@echo "make demo      sync 7,910 languages through Prefect, from an API on this machine"
-	@echo "make test      run the tests (SQLite, PostgreSQL, Prefect, all real; about eleven minutes)"
+	@echo "make test      run the tests (SQLite, PostgreSQL, Prefect, all real; about ten minutes)"
 	@echo "make test-all  run the tests that take long by nature, which 'make test' leaves out"
 	@echo "make soak      run the long forms: chaos, kills, limits, the simulated day with five seeds"
 	@echo "make chaos     kill, stop, cut and fill up for some minutes, and print what held"
