@@ -121,7 +121,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             continue
         if "_both_ups" in fixtures.name2fixturedefs:
             item.add_marker(pytest.mark.xdist_group("prefect"))
-            item.add_marker(pytest.mark.timeout(900))
+            item.add_marker(pytest.mark.timeout(1800 if item.config.getoption("--long", default=False) else 900))
         elif any(one.scope in ("class", "module") for found in fixtures.name2fixturedefs.values() for one in found):
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
