@@ -53,7 +53,7 @@ def apply_project(client: SyncPrefectClient, folder: Path, warn: Callable[[str],
 def missing_recipients(client: SyncPrefectClient) -> str | None:
     """Return one line if `syncs setup` knew recipients of a level of notices that this process has none for, else None.
 
-    Recipients of SYNCS_NOTIFY_… are read where a message is made. Where they are set for `syncs setup` and not for the worker,
+    The project's recipients are read where a message is made. Where they are set for `syncs setup` and not for the worker,
     the automations are there, and no message ever starts one.
 
     Args:
@@ -65,7 +65,7 @@ def missing_recipients(client: SyncPrefectClient) -> str | None:
     missing = [level for level in recorded if level not in here] if isinstance(recorded, list) else []
     if not missing:
         return None
-    names = ", ".join(f"SYNCS_NOTIFY_{str(level).upper()}" for level in missing)
+    names = ", ".join(f"SYNCS_{f'notify_{level}'.upper()}" for level in missing)
     return f"{names} had recipients when `syncs setup` ran and has none here, so that nobody is told: set it for the worker, too"
 
 
