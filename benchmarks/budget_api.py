@@ -2,7 +2,7 @@
 
 `window` lets 100 requests in for each five seconds and says so in headers; `silent` says only in `Retry-After` when it refuses;
 `mute` says nothing at all; `bucket` lets 25 in for each second, 25 at once. `/stats` says how many were let in and refused, how
-long that took, and how long it takes whoever asks at the right moments.
+long that took, and how long it takes a client that asks at the right moments.
 """
 
 import asyncio

@@ -96,9 +96,10 @@ def open_store() -> "JobStore":
 
     found = project_settings()
     db, name = Database(found.database_url), found.project_name
-    check(db, name)
+    owner = check(db, name)
     create_if_empty(db)
-    claim(db, name)
+    if owner is None:
+        claim(db, name)
     return JobStore(db)
 
 

@@ -13,6 +13,7 @@ import sqlite3
 import threading
 import time
 from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -134,7 +135,9 @@ class ChangeListener:
         if self._reader is None:
             assert self._db.url.database is not None
             # Outside the pool: commits of the connection itself do not change its `data_version`, so no writer may use it.
-            self._reader = sqlite3.connect(self._db.url.database, isolation_level=None, check_same_thread=False, timeout=0.1)
+            # Read and write, and not create: a file that was removed must not come back empty.
+            file = f"{Path(self._db.url.database).absolute().as_uri()}?mode=rw"
+            self._reader = sqlite3.connect(file, uri=True, isolation_level=None, check_same_thread=False, timeout=0.1)
         found: int = self._reader.execute("PRAGMA data_version").fetchone()[0]
         return found
 

@@ -18,7 +18,7 @@ def open_database() -> "Iterator[Database]":
     """Open the database of the project without checking the version of its tables.
 
     Raises:
-        ForeignDatabase: it belongs to another one.
+        ForeignDatabase: it belongs to another project.
     """
     from flows.project.settings import project_settings
     from jobs.db.database import Database
@@ -34,7 +34,7 @@ def upgrade_database(database: "Database") -> tuple[str | None, str]:
     """Upgrade the tables, and let the database belong to this project; return the versions before and after.
 
     Raises:
-        ForeignDatabase: it belongs to another one.
+        ForeignDatabase: it belongs to another project.
         SchemaError: see `jobs.schema.upgrade.upgrade`.
     """
     from flows.project.settings import project_settings
