@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from clients.errors import BrokenBodyError, NotModifiedError, TooLargeError, UnreadableError
 from clients.http.conditional import Validator, Validators, offered
-from clients.http.graphql import error_of_answer, query_of
+from clients.http.graphql import error_of_answer, is_query, query_of
 from clients.http.response import NOT_FINITE, OversizeError, decode_json
 from clients.http.session import MAX_BYTES, Session
 from clients.http.status import not_all, not_ready
@@ -200,7 +200,7 @@ class HttpClient(Session):
         method = method.upper()
         answer, url = self._exchange(method, path, params=params, content=content, headers=extra)
         sent = query_of(json, content)
-        if sent is not None or b'"errors"' in answer.content:
+        if is_query(sent) or b'"errors"' in answer.content:
             value, _ = decode_json(answer.content, content_type=answer.header(b"content-type"))
             _check_graphql(sent, value, method=method, url=url, status=answer.status)
         return as_httpx(answer, method=method, url=url)
