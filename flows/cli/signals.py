@@ -5,15 +5,21 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import NoReturn
 
 REPEATS_IGNORED = 2.0
 """Seconds after the second signal during which further ones are ignored: supervisors often send several in a row."""
+
+END_WITHIN = 30.0
+"""Seconds after the second signal until the process is ended, whatever it waits for: a statement, a socket, a disk."""
+
+#: Seconds of one wait for a further signal; and what is heard instead of a signal when there is nothing to listen to any more.
+_WAIT, _OVER = 0.1, 0
 
 
 @dataclass(slots=True)
@@ -39,30 +45,24 @@ def stop_on_signals(first: str, second: str, *, on_second: Callable[[int], None]
 
     Args:
         first: the message on stderr at the first signal.
-        second: the message at the second signal. A further one, `REPEATS_IGNORED` seconds later, ends the process.
-        on_second: called with the number of the second signal.
+        second: the message at the second signal. A further one, `REPEATS_IGNORED` seconds later, ends the process; so do
+            `END_WITHIN` seconds after the second one, in which the process did not end.
+        on_second: called with the number of the second signal, in a thread of its own.
     """
     request = StopRequest()
-    second_at = 0.0
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
+    # A handler may interrupt its thread inside a lock, so it may take none; `put` of a SimpleQueue is made for that.
+    heard: SimpleQueue[int] = SimpleQueue()
 
     def handle(number: int, _: FrameType | None) -> None:
-        nonlocal second_at
         if request.signal is None:
             request.signal = number
-            request.stop.set()
-            _say(first)
-        elif not request.now.is_set():
-            request.now.set()
-            second_at = time.monotonic()
-            _say(second)
-            if on_second is not None:
-                on_second(number)
-        elif time.monotonic() - second_at >= REPEATS_IGNORED:
-            os._exit(128 + number)
+        heard.put(number)
 
+    listener = threading.Thread(target=_listen, args=(heard, request, first, second, on_second), name="signals", daemon=True)
+    listener.start()
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield request
@@ -70,6 +70,38 @@ def stop_on_signals(first: str, second: str, *, on_second: Callable[[int], None]
         for number, handler in before.items():
             # After a request to stop the process is about to end: one more signal must not change its exit code.
             signal.signal(number, handler if request.signal is None else signal.SIG_IGN)
+        heard.put(_OVER)
+        listener.join(1)
+
+
+def _listen(
+    heard: SimpleQueue[int], request: StopRequest, first: str, second: str, on_second: Callable[[int], None] | None
+) -> None:
+    """Do what the signals ask for, until `_OVER` comes."""
+    if (number := heard.get()) == _OVER:
+        return
+    _say(first)
+    request.stop.set()
+    if (number := heard.get()) == _OVER:
+        return
+    _say(second)
+    request.now.set()
+    if on_second is not None:
+        on_second(number)
+    # Counted in short waits, because a stop of the whole machine counts as one of them only.
+    waits = 0
+    while waits * _WAIT < END_WITHIN:
+        try:
+            again = heard.get(timeout=_WAIT)
+        except Empty:
+            waits += 1
+            continue
+        if again == _OVER:
+            return
+        if waits * _WAIT >= REPEATS_IGNORED:
+            os._exit(128 + again)
+    _say(f"not ended within {END_WITHIN:g} s, ending now; other workers take the jobs back")
+    os._exit(128 + number)
 
 
 def end_at_once(number: int) -> None:

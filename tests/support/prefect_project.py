@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
@@ -289,6 +289,17 @@ class Project:
     def artifacts(self, run_id: str) -> dict[str, dict[str, Any]]:
         """Return the artifacts of a flow run by key."""
         return {each["key"]: each for each in self.find("artifacts", flow_runs={"id": {"any_": [run_id]}})}
+
+    def hold_schedules(self) -> None:
+        """Let nothing start by the clock: a run of `work` at each fifth minute would take what a test has left for later."""
+        for each in self.find("deployments"):
+            if each["schedules"]:
+                self.set_schedules(each["id"], "pause")
+
+    def set_schedules(self, deployment: str, to: Literal["pause", "resume"]) -> None:
+        """Hold the schedules of a deployment, or let them run; the server's own database may be locked for a moment."""
+        url = f"{self.url}/deployments/{deployment}/{to}_deployment"
+        until(lambda: ask("POST", url, auth=self.sign_in).is_success)
 
     def deploy_run(self, deployment: str, *arguments: str) -> str:
         """Start a flow run through `prefect deployment run` and return its id."""

@@ -46,6 +46,7 @@ def _both_ups(tmp_path_factory: pytest.TempPathFactory, api_url: str) -> Iterato
     try:
         said = [up.communicate(timeout=HANG) for up in ups]
         assert [up.returncode for up in ups] == [0, 0], said
+        project.hold_schedules()
         yield project, [json.loads(out) for out, _ in said]
     finally:
         project.start("down").communicate(timeout=HANG)

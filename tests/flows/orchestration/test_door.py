@@ -82,6 +82,7 @@ def own(tmp_path_factory: pytest.TempPathFactory, api_url: str) -> Iterator[OwnP
     with _open_umask():
         try:
             project.command("flows", "up", "--port", str(project.port))
+            project.hold_schedules()
             yield project
         finally:
             project.command("flows", "down")

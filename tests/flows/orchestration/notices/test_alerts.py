@@ -95,6 +95,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, api_url: str) -> Iterator[Wo
         try:
             out, err = up.communicate(timeout=HANG)
             assert up.returncode == 0, out + err
+            project.hold_schedules()
             yield World(project, mailbox, hook)
         finally:
             project.start("down").communicate(timeout=HANG)
@@ -455,10 +456,18 @@ def test_a_pool_without_worker_is_told(world: World, monkeypatch: pytest.MonkeyP
     world.project.syncs("setup")
 
 
+def _open_shut(world: World) -> None:
+    """Let the client `shut` be open, with nothing left to say about it."""
+    if world.project.syncs("resume", "shut")["resumed"]:
+        until(lambda: world.mails_to(TEAM))
+    world.clear()
+
+
 @pytest.mark.rows("SC-22", "SC-24")
 @pytest.mark.usefixtures("settings")
 def test_the_trouble_of_a_run_reaches_people(world: World) -> None:
     """A refused sign-in pauses the client: one mail within seconds, with the link to the run; a resume closes it with another."""
+    _open_shut(world)
     out, err = world.project.start("run", "shut.doors", "--json").communicate(timeout=HANG)
     run = json.loads(out)
     assert run["state"] == "paused", err
@@ -506,7 +515,7 @@ def test_the_trouble_of_a_run_reaches_people(world: World) -> None:
 @pytest.mark.usefixtures("settings")
 def test_a_mail_server_that_comes_back(world: World) -> None:
     """What did not go out is sent later, by two processes at once: once. The sync does not notice."""
-    world.clear()
+    _open_shut(world)
     world.mailbox.down()
     try:
         out, err = world.project.start("run", "shut.doors", "--json").communicate(timeout=HANG)
