@@ -10,7 +10,7 @@ export DO_NOT_TRACK ?= 1
 # Where it is set, each process that a test starts compiles the packages anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-all soak chaos attack check bench lock format clean
+.PHONY: help demo test test-all soak chaos attack check docs bench lock format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -21,6 +21,7 @@ help:
 	@echo "make chaos     kill, stop, cut and fill up for some minutes, and print what held"
 	@echo "make attack    attack every paginator in every way known, print what came of it"
 	@echo "make check     ruff, mypy, import-linter"
+	@echo "make docs      build the documentation into docs/_build/html"
 	@echo "make bench     run the benchmarks, print ratios, append to benchmarks/results.jsonl"
 	@echo "make lock      resolve the dependencies again into requirements.lock"
 
@@ -62,6 +63,15 @@ check: $(READY)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+$(VENV)/.docs: $(READY) docs/requirements.lock
+	@$(PIP) install --require-hashes -r docs/requirements.lock >$(VENV)/install-docs.log 2>&1 || { cat $(VENV)/install-docs.log; exit 1; }
+	@touch $@
+
+# A link that leads nowhere fails it, and it asks nothing of the network.
+docs: $(VENV)/.docs
+	@$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --quiet docs docs/_build/html
+	@echo "Open docs/_build/html/index.html"
 
 bench: $(READY)
 	@$(BIN)/python -m benchmarks

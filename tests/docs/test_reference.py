@@ -16,6 +16,7 @@ import yaml
 import clients
 import flows
 import jobs
+from docs._generated import commands
 from flows.cli.program import program
 from flows.project.settings import Settings
 from flows.run_result import RunResult
@@ -27,21 +28,6 @@ if TYPE_CHECKING:
     from tests.docs.conftest import Page
 
 _NAME = re.compile(r"`([^`]+)`")
-
-
-def commands(command: click.Command = program, path: str = "syncs") -> Iterator[tuple[str, click.Command]]:
-    """Yield every command with its words."""
-    if isinstance(command, click.Group):
-        for name in command.list_commands(click.Context(command)):
-            yield from commands(command.get_command(click.Context(command), name), f"{path} {name}")
-    else:
-        yield path, command
-
-
-def options(command: click.Command) -> set[str]:
-    """Return the options of a command, but for those that all have."""
-    found = {name for one in command.params if isinstance(one, click.Option) for name in one.opts}
-    return found - {"--json", "--help", "-h"}
 
 
 def code_of(page: Page) -> Iterator[str]:
@@ -60,18 +46,6 @@ def test_every_command_is_there(reference: Page, table_rows: Any) -> None:
         known[path] = " ".join([path, *arguments])
     assert sorted(known.values()) == sorted({text for text in listed if text in known.values()})
     assert {re.sub(r" (\[?[A-Z].*)$", "", text) for text in listed} == set(known)
-
-
-def test_every_option_is_there(reference: Page, table_rows: Any) -> None:
-    """The table of options has each option below its command, and no other."""
-    found: dict[str, set[str]] = {}
-    at = ""
-    for row in table_rows(reference.section("## Commands")):
-        if len(row) == 4:
-            at = row[0].strip("`") or at
-            found.setdefault(at, set()).update(_NAME.findall(row[1]))
-    assert {path: options(command) for path, command in commands() if options(command)} == found
-    assert "--json" in reference.text
 
 
 def test_every_command_that_is_named_exists(pages: dict[str, Page]) -> None:
