@@ -33,7 +33,7 @@ _NAME = re.compile(r"`([^`]+)`")
 def code_of(page: Page) -> Iterator[str]:
     """Yield what a page shows as code, line by line."""
     for block in page.blocks:
-        yield from (line.removeprefix("$ ") for line in block.text.splitlines() if block.language in ("console", "text"))
+        yield from (line.removeprefix("$ ") for line in block.text.splitlines() if block.language in ("console", "text", "ini"))
     yield from _NAME.findall(page.prose)
 
 
