@@ -37,12 +37,16 @@ class Maintained:
     moved: int = 0
     #: Notices that went out, counted by recipient.
     notices: int = 0
+    #: Runs of syncs whose process has died, which are marked as interrupted.
+    interrupted: int = 0
 
     def __str__(self) -> str:
         parts = []
         if self.rescued:
             ended = f", {self.poisoned:,} of them ended as poison" if self.poisoned else ""
             parts.append(f"{_jobs(self.rescued)} of dead workers taken back{ended}")
+        if self.interrupted:
+            parts.append(f"{self.interrupted:,} run{'' if self.interrupted == 1 else 's'} marked as interrupted")
         if self.moved:
             parts.append(f"{_jobs(self.moved)} moved to where they are declared now")
         if self.notices:
@@ -51,6 +55,7 @@ class Maintained:
             states = ", ".join(f"{count:,} {state}" for state, count in self.pruned.jobs.items())
             parts.append(f"{_jobs(self.pruned.total)} removed ({states})")
         pruned = {"attempts": self.pruned.attempts, "old starts": self.pruned.starts, "old pauses": self.pruned.pauses}
+        pruned["old runs"] = self.pruned.runs
         for name, count in pruned.items():
             if count:
                 parts.append(f"{count:,} {name} removed")
@@ -82,13 +87,14 @@ def maintain(
         from flows.execution.failure_report import report_poisoned
     for one in poisoned:
         report_poisoned(one, (registry or load()).job_types.get(one.type))
+    interrupted = store.runs.close_dead(stop=stop)
     # After the rescue, which puts jobs back to where they were claimed.
     moved = 0 if registry is None else store.relocations.apply(registry.locations())
     # A worker sends by itself, see `flows.notices.notifier`.
     sent = 0 if registry is None else _notify(store, registry, stop)
     pruned = store.retention.prune(stop=stop, orphans=orphans)
     store.outbox.prune()
-    return Maintained(rescued, len(poisoned), pruned, moved, sent)
+    return Maintained(rescued, len(poisoned), pruned, moved, sent, interrupted)
 
 
 def _notify(store: "JobStore", registry: Registry, stop: Callable[[], bool]) -> int:

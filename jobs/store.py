@@ -28,6 +28,7 @@ from jobs.listing.etags import StoredValidators
 from jobs.listing.failed_entities import FailedEntities
 from jobs.listing.page_transaction import Pages
 from jobs.listing.progress import Listings
+from jobs.listing.runs import Runs
 from jobs.listing.sweep import Sweeps
 from jobs.locks import Locks
 from jobs.notices.notice import Notices
@@ -111,6 +112,11 @@ class JobStore:
     def listings(self) -> Listings:
         """The right to run a sync, and how far its listing has come."""
         return Listings(self.db)
+
+    @cached_property
+    def runs(self) -> Runs:
+        """The history of runs."""
+        return Runs(self.db)
 
     @cached_property
     def pages(self) -> Pages:

@@ -8,6 +8,7 @@ from flows.cli.command import Program
 COMMANDS = {
     "list": "sync_commands.list:list_",
     "run": "sync_commands.run:run",
+    "runs": "sync_commands.runs:runs",
     "check": "client_commands.check:check",
     "pause": "client_commands.pauses:pause",
     "resume": "client_commands.pauses:resume",

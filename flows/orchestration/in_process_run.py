@@ -15,6 +15,7 @@ from flows.progress import Progress, SilentTracker
 from flows.project.loopback import is_loopback, without_proxy
 from flows.project.prefect_auth import auth_string_for
 from flows.run_result import RunResult
+from flows.sync.history.run_row import PYTHON
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ def run_sync(
     on_progress: Callable[[Progress], None] | None = None,
     stop: threading.Event | None = None,
     url: str | None = None,
+    started_by: str = PYTHON,
 ) -> RunResult:
     """Run a sync in this process as a flow run of the Prefect server, and return its result.
 
@@ -57,6 +59,7 @@ def run_sync(
         on_progress: is called with the numbers, from the engine's threads; it must be cheap.
         stop: ends the run when set. Without it, the first SIGINT or SIGTERM ends the run.
         url: of the Prefect API; by default what Prefect's own settings say.
+        started_by: what `syncs runs` says.
 
     Raises:
         UnknownName: no sync has this name; no flow run is made.
@@ -70,7 +73,7 @@ def run_sync(
     declared = registry.load()
     wanted = declared.sync(name)
     is_declared = wanted.queue_id in declared.queues
-    run = InProcessRun(wanted, declared.queue(wanted.queue_id), is_declared, on_progress=on_progress, stop=stop)
+    run = InProcessRun(wanted, declared.queue(wanted.queue_id), is_declared, on_progress, stop, started_by)
     parameters: dict[str, Any] = {
         "full": full,
         "limit": limit,
@@ -86,7 +89,8 @@ def run_sync(
         return run.result
     # Prefect failed before the engine began.
     with closing(open_store()) as store:
-        return engine.run(run.sync, store, **parameters, tracker=_ProgressTracker(on_progress), stop=stop, queue=run.queue)
+        tracker = _ProgressTracker(on_progress)
+        return engine.run(run.sync, store, **parameters, tracker=tracker, stop=stop, queue=run.queue, started_by=started_by)
 
 
 def _run_as_flow(run: InProcessRun, url: str | None, parameters: dict[str, Any]) -> None:

@@ -120,7 +120,16 @@ def _run_engine(run: InProcessRun, *, stop: threading.Event, **how: Any) -> tupl
         updating_work_queues(store, {run.sync.client.id: run.sync.client}, url=PREFECT_API_URL.value()),
         PrefectTracker(name, key=f"{slug(name)}-progress", on_progress=run.on_progress) as tracker,
     ):
-        result = engine.run(run.sync, store, tracker=tracker, stop=stop, queue=run.queue, declared=run.is_declared, **how)
+        result = engine.run(
+            run.sync,
+            store,
+            tracker=tracker,
+            stop=stop,
+            queue=run.queue,
+            declared=run.is_declared,
+            started_by=run.started_by,
+            **how,
+        )
     if not tracker.server_gone:
         context = FlowRunContext.get()
         publish(result, context.flow_run.id if context is not None and context.flow_run is not None else None)

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -19,10 +19,11 @@ from flows.project.registry import load
 from flows.run_result import RunResult
 from flows.sync.conclusion import Conclusion, paused_text
 from flows.sync.dry_run import DryRun
+from flows.sync.history.run_row import PYTHON, WORK, RunHistory
 from flows.sync.listing import Lister
 from flows.sync.listing_thread import ListingThread
 from flows.sync.pause_gate import PauseGate
-from flows.sync.run_lock import take_run_lock
+from flows.sync.run_lock import RunOptions, take_run_lock
 from flows.sync.sweep import sweep
 from flows.sync.watermark import Watermark
 from flows.worker.batch_runner import Reporting
@@ -42,18 +43,6 @@ from jobs.process_identity import this_worker
 from jobs.store import JobStore
 
 
-@dataclass(frozen=True, slots=True)
-class RunOptions:
-    """How to run a sync; see `run`."""
-
-    full: bool = False
-    limit: int | None = None
-    dry_run: bool = False
-    allow_deletes: bool = False
-    wait: float | None = 0.0
-    new_pass: bool = False
-
-
 def run(
     sync: Sync,
     store: JobStore,
@@ -68,6 +57,7 @@ def run(
     stop: threading.Event | None = None,
     queue: Queue | None = None,
     declared: bool = False,
+    started_by: str = PYTHON,
 ) -> RunResult:
     """Run a sync once, here and now.
 
@@ -90,6 +80,7 @@ def run(
         stop: set it to end early: jobs in hand are finished, the others released, the listing resumes next time.
         queue: the declaration of the sync's queue.
         declared: whether that queue is declared; its concurrency then holds for all workers together.
+        started_by: what `syncs runs` says.
 
     Raises:
         SettingsError: a setting of the client is missing or wrong; nothing was written.
@@ -103,14 +94,16 @@ def run(
             executor = entity_executor(sync, store, clients, allow_deletes=allow_deletes)
             tracker = tracker or SilentTracker()
             link, flow_run = tracker.flow_run
-            with Notifier(store, clients=[sync.client], link=link, run=flow_run) as notifier:
+            history = RunHistory(sync, store, started_by=started_by, flow_run=flow_run, wait=wait, lease=queue.lease)
+            with Notifier(store, clients=[sync.client], link=link, run=flow_run) as notifier, history:
                 reporting = Reporting(tracker, observer=notifier)
-                running = _Run(executor, store, options, queue=queue, declared=declared, reporting=reporting, stop=stop)
+                running = _Run(executor, store, options, history, queue=queue, declared=declared, reporting=reporting, stop=stop)
                 result = running.preview() if dry_run else running.run()
                 connections, _ = clients.open(sync.client)
                 waited = round(running.feed.waited, 3)
                 result = replace(result, seconds=time.monotonic() - started, requests=connections.requests, waited=waited)
                 if not dry_run:
+                    history.ended(result)
                     notifier.ended(sync, result, by_hand=stop.is_set())
                 return result
     except (JobsError, SQLAlchemyError) as error:
@@ -133,17 +126,20 @@ def continue_listing(sync: Sync, store: JobStore, *, queue: Queue, declared: boo
     Raises:
         Exception: as `run` does.
     """
-    with OpenClients(store, stop=stop) as clients, Notifier(store, clients=[sync.client]) as notifier:
+    history = RunHistory(sync, store, started_by=WORK, lease=queue.lease)
+    with OpenClients(store, stop=stop) as clients, Notifier(store, clients=[sync.client]) as notifier, history:
         running = _Run(
             entity_executor(sync, store, clients, allow_deletes=False),
             store,
             RunOptions(),
+            history,
             queue=queue,
             declared=declared,
             reporting=Reporting(observer=notifier),
             stop=stop,
         )
         result = running.run(works=False)
+        history.ended(result)
         if result.state in ("failed", "partial") and not stop.is_set():
             notifier.ended(sync, result)
     return None if result.state == "skipped" else result
@@ -157,13 +153,14 @@ class _Run:
         executor: EntityExecutor,
         store: JobStore,
         options: RunOptions,
+        history: RunHistory,
         *,
         queue: Queue,
         declared: bool,
         reporting: Reporting,
         stop: threading.Event,
     ) -> None:
-        self._executor, self._store, self._options = executor, store, options
+        self._executor, self._store, self._options, self._history = executor, store, options, history
         self._sync = sync = executor.sync
         self._queue, self._declared = queue, declared
         self._reporting, self._progress = reporting, reporting.progress
@@ -178,6 +175,8 @@ class _Run:
 
     def run(self, *, works: bool = True) -> RunResult:
         """List and work, sweep, and conclude; or list and sweep, and leave the jobs."""
+        if works:
+            self._history.begin()
         if (paused := self._paused()) is not None:
             return paused
         options = self._options
@@ -185,17 +184,15 @@ class _Run:
             self._sync,
             self._store,
             self.feed,
+            options,
             lease=self._queue.lease,
-            patience=options.wait or 0.0,
             stop=self._signals.stop,
-            full=options.full,
-            limited=options.limit is not None,
-            new_pass=options.new_pass,
             only_unfinished=not works,
         )
         if claim is None or isinstance(claim, ListingBusy):
             return self._conclusion.of_skipped(claim)
         try:
+            self._history.claimed(claim.claim_no)
             self._store.queues.register(self._queue, declared=self._declared)
             # Before listing: jobs of a dead worker are then queued again and updated in place, and get no follow-up.
             self._store.rescues.run([self._lane.queue], on_poison=self._on_poison)
@@ -232,8 +229,7 @@ class _Run:
 
     def _paused(self) -> RunResult | None:
         """Return the result of a run whose client is paused; it sends no request."""
-        blocked = self._gate.blocked_until(self.feed, dry_run=self._options.dry_run)
-        if blocked is None:
+        if (blocked := self._gate.blocked_until(self.feed, dry_run=self._options.dry_run)) is None:
             return None
         until, reason = blocked
         return self._conclusion.result("paused", stopped="paused", until=until, message=paused_text(until, reason))

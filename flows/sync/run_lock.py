@@ -2,6 +2,7 @@
 
 import threading
 import time
+from dataclasses import dataclass
 
 from flows.declarations.sync import Sync
 from flows.sync.listing_digest import listing_digest
@@ -14,17 +15,26 @@ TURN_EVERY = 0.5
 """Seconds between two looks at whether another process has ended its run of the sync."""
 
 
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How to run a sync; see `flows.sync.run.run`."""
+
+    full: bool = False
+    limit: int | None = None
+    dry_run: bool = False
+    allow_deletes: bool = False
+    wait: float | None = 0.0
+    new_pass: bool = False
+
+
 def take_run_lock(
     sync: Sync,
     store: JobStore,
     feed: Feed,
+    options: RunOptions,
     *,
     lease: float,
-    patience: float,
     stop: threading.Event,
-    full: bool,
-    limited: bool,
-    new_pass: bool,
     only_unfinished: bool,
 ) -> ListingClaim | ListingBusy | None:
     """Take the right to run a sync; wait for another process that has it.
@@ -33,26 +43,23 @@ def take_run_lock(
         sync: which one.
         store: where listings are.
         feed: shows what is waited for.
+        options: how to run it; another process is waited for as long as its `wait` says, and without one not at all.
         lease: seconds, of the right.
-        patience: seconds that another process is waited for.
         stop: ends the waiting.
-        full: list all, and work all of it.
-        limited: only a part will be listed.
-        new_pass: begin a new listing, also if there is an unfinished one.
         only_unfinished: begin no listing that nobody asked for; `None` if there is none to continue.
     """
-    since, until = sync.incremental, time.monotonic() + patience
+    since, until = sync.incremental, time.monotonic() + (options.wait or 0.0)
     while True:
         claim = store.listings.claim(
             sync.id,
             sync.client.id,
             worker=this_worker(),
             lease=lease,
-            full=full,
+            full=options.full,
             since=None if since is None else since.field,
             declaration=listing_digest(sync),
-            limited=limited,
-            new_pass=new_pass,
+            limited=options.limit is not None,
+            new_pass=options.new_pass,
             only_unfinished=only_unfinished,
         )
         left = until - time.monotonic()

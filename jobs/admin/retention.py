@@ -1,4 +1,4 @@
-"""Removes old finished jobs, by the age and number that each queue keeps, with their attempts; also old starts and pauses.
+"""Removes old finished jobs, by the age and number that each queue keeps, with their attempts; also old starts, pauses and runs.
 
 It removes only finished jobs, and keeps the records of entities: an entity's last error is kept longer than its job.
 """
@@ -9,7 +9,21 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, ColumnElement, Table, and_, bindparam, case, delete, func, literal, select, tuple_
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Table,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    literal,
+    literal_column,
+    select,
+    tuple_,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 from jobs.db.clock import UTCDateTime
@@ -17,7 +31,7 @@ from jobs.db.conflicts import retry_on_conflict
 from jobs.db.database import Database
 from jobs.db.json_rows import JsonRows
 from jobs.queue import KeepPolicy
-from jobs.schema.job_tables import attempt, job, maintenance, pause, start
+from jobs.schema.job_tables import attempt, job, maintenance, pause, run, start
 from jobs.schema.job_tables import queue as table
 from jobs.schema.states import FAILURE, FINISHED
 
@@ -47,6 +61,7 @@ class Pruned:
     attempts: int = 0
     starts: int = 0
     pauses: int = 0
+    runs: int = 0
     #: Whether it was stopped before the end.
     stopped: bool = False
 
@@ -113,7 +128,7 @@ class Retention:
         while not (stopped := stop()) and (step := next(steps, None)) is not None:
             counts.update(step)
         jobs = {state: counts[state] for state in FINISHED if counts[state]}
-        return Pruned(jobs, counts["attempt"], counts["start"], counts["pause"], stopped)
+        return Pruned(jobs, counts["attempt"], counts["start"], counts["pause"], counts["run"], stopped)
 
     def _steps(self, orphans: bool) -> Iterator[Counter[str]]:
         """Run one transaction for each step, and yield the numbers of removed rows."""
@@ -129,8 +144,9 @@ class Retention:
         if orphans:
             yield from self._without_job()
         looks_back = max([START_SECONDS, *(row.rate_seconds or 0 for row in rows)])
-        yield from self._old(start, start.c.at, now - timedelta(seconds=looks_back))
-        yield from self._old(pause, pause.c.ended_at, now - timedelta(days=PAUSE_DAYS))
+        yield from self._old(start, start.c.at < now - timedelta(seconds=looks_back))
+        yield from self._old(pause, pause.c.ended_at < now - timedelta(days=PAUSE_DAYS))
+        yield from self._old(run, *_old_runs(now, keep))
 
     def _by_age(self, now: datetime, keep: dict[str, KeepPolicy]) -> Iterator[Counter[str]]:
         """Remove jobs that are too old, of all queues in one walk along the index."""
@@ -187,8 +203,8 @@ class Retention:
             for begin in range(0, len(ids), BATCH):
                 yield self._drop(attempt, ids[begin : begin + BATCH])
 
-    def _old(self, rows: Table, moment: Column[Any], before: datetime) -> Iterator[Counter[str]]:
-        oldest = select(rows.c.id).where(moment < before).limit(BATCH)
+    def _old(self, rows: Table, *conditions: ColumnElement[bool]) -> Iterator[Counter[str]]:
+        oldest = select(rows.c.id).where(*conditions).limit(BATCH)
         while True:
             with self._db.read() as connection:
                 ids = connection.execute(oldest).scalars().all()
@@ -213,13 +229,24 @@ def _before(now: datetime, days: float | None) -> datetime:
     return now - timedelta(days=days)
 
 
-def _of_queue(keep: dict[str, KeepPolicy], cutoffs: list[datetime]) -> ColumnElement[datetime]:
-    """Return an expression for the cutoff of a job's queue; the last cutoff is for queues without a row."""
+def _old_runs(now: datetime, keep: dict[str, KeepPolicy]) -> list[ColumnElement[bool]]:
+    """Return the conditions of runs that are kept no longer: as jobs by age, and never the last one or the last success."""
+    policies = [*keep.values(), _DEFAULT]
+    success = _of_queue(keep, [_before(now, policy.success_days) for policy in policies], run.c.queue)
+    others = _of_queue(keep, [_before(now, policy.failure_days) for policy in policies], run.c.queue)
+    is_good = run.c.state.in_(("success", "skipped"))
+    last = select(func.max(run.c.id)).group_by(run.c.sync)
+    whole = last.where(run.c.state == literal_column("'success'"), run.c.stopped == literal_column("'end'"))
+    return [run.c.ended_at < case((is_good, success), else_=others), run.c.id.not_in(last), run.c.id.not_in(whole)]
+
+
+def _of_queue(keep: dict[str, KeepPolicy], cutoffs: list[datetime], of: Column[Any] = job.c.queue) -> ColumnElement[datetime]:
+    """Return an expression for the cutoff of the queue in this column; the last cutoff is for queues without a row."""
     *own, default = cutoffs
     queues: dict[datetime, list[str]] = {}
     for queue, cutoff in zip(keep, own, strict=True):
         if cutoff != default:
             queues.setdefault(cutoff, []).append(queue)
     other = literal(default, UTCDateTime())
-    whens = [(job.c.queue.in_(names), literal(cutoff, UTCDateTime())) for cutoff, names in queues.items()]
+    whens = [(of.in_(names), literal(cutoff, UTCDateTime())) for cutoff, names in queues.items()]
     return case(*whens, else_=other) if whens else other

@@ -1,9 +1,9 @@
-"""Declares the tables of clients, pauses, paces, listings, records, ETags and OAuth tokens."""
+"""Declares the tables of clients, pauses, paces, listings, runs, records, ETags and OAuth tokens."""
 
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Boolean, Column, Float, Index, Text, false
+from sqlalchemy import Boolean, Column, Float, Index, Integer, Text, false
 from sqlmodel import Field
 
 from jobs.schema.column_types import ID_TYPE, Row, integer_column, json_column, partial_index, text_column, time_column
@@ -120,6 +120,50 @@ class ListingRow(Row, table=True):
     started_at: datetime | None = time_column(nullable=False)
     updated_at: datetime | None = time_column(nullable=False)
     completed_at: datetime | None = time_column()
+
+
+class RunRow(Row, table=True):
+    """One run of a sync, whatever started it; written when it begins and when it ends. Dry runs have none."""
+
+    __tablename__ = "run"
+    __table_args__ = (
+        Index("run_of", "sync", "id"),
+        # For the last success of a sync that has failed a thousand times since.
+        partial_index("run_whole", "sync", "id", where="state = 'success' AND stopped = 'end'"),
+        partial_index("run_open", "sync", where="state = 'running'"),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: int | None = Field(default=None, sa_column=Column(ID_TYPE, primary_key=True, autoincrement=True))
+    sync: str = text_column(nullable=False)
+    client: str = text_column(nullable=False)
+    #: Its `keep` says how long the run is kept.
+    queue: str = text_column(nullable=False)
+    #: running, success, partial, failed, paused, skipped, or interrupted: its process ended without a result.
+    state: str = text_column(nullable=False)
+    #: Why its listing ended; `None` while it runs.
+    stopped: str | None = text_column()
+    #: hand, prefect, work (which continues listings) or python.
+    started_by: str = text_column(nullable=False)
+    #: The id of its Prefect flow run.
+    flow_run: str | None = text_column()
+    #: The process that runs it, see `jobs.process_identity`.
+    worker: str = text_column(nullable=False)
+    #: Until then its process is believed to live, where nothing else tells: it waits for a pause or for its turn.
+    alive_until: datetime | None = time_column(nullable=False)
+    #: The claim of its listing; the lease of that tells that its process lives.
+    claim_no: int | None = Field(default=None, sa_column=Column(Integer()))
+    started_at: datetime | None = time_column(nullable=False)
+    ended_at: datetime | None = time_column()
+    pages: int = integer_column()
+    listed: int = integer_column()
+    queued: int = integer_column()
+    succeeded: int = integer_column()
+    unchanged: int = integer_column()
+    gone: int = integer_column()
+    failed: int = integer_column()
+    deleted: int = integer_column()
+    message: str = text_column(nullable=False, default="")
 
 
 class RecordRow(Row, table=True):

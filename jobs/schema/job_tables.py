@@ -10,7 +10,7 @@ from sqlalchemy import CheckConstraint, Column, Float, Index, Integer, Text, tex
 from sqlmodel import Field
 
 from jobs.schema import column_types as columns
-from jobs.schema.client_tables import ClientRow, ListingRow, PaceRow, PauseRow, RecordRow, TokenRow, ValidatorRow
+from jobs.schema.client_tables import ClientRow, ListingRow, PaceRow, PauseRow, RecordRow, RunRow, TokenRow, ValidatorRow
 from jobs.schema.column_types import ID_TYPE, Row, integer_column, json_column, partial_index, text_column, time_column
 from jobs.schema.notice_tables import DeliveryRow, NoticeRow, OutboxMessageRow, UnreportedFailureRow
 from jobs.schema.states import QUEUED, STATES
@@ -222,6 +222,7 @@ client = ClientRow.__table__
 pause = PauseRow.__table__
 pace = PaceRow.__table__
 listing = ListingRow.__table__
+run = RunRow.__table__
 record = RecordRow.__table__
 validator = ValidatorRow.__table__
 token = TokenRow.__table__

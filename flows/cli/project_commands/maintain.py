@@ -42,6 +42,8 @@ def maintain() -> CommandOutput:
         "attempts": done.pruned.attempts,
         "starts": done.pruned.starts,
         "pauses": done.pruned.pauses,
+        "runs": done.pruned.runs,
+        "interrupted": done.interrupted,
         "stopped": done.pruned.stopped,
         "notices": done.notices,
     }

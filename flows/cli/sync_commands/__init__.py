@@ -1,1 +1,1 @@
-"""The commands about syncs: `list`, `run`."""
+"""The commands about syncs: `list`, `run`, `runs`."""

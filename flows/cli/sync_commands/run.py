@@ -89,6 +89,7 @@ def run(
                 on_progress=tracker.progress,
                 stop=request.stop,
                 url=prefect.url,
+                started_by="hand",
             )
         else:
             from flows.project.settings import open_store
@@ -108,6 +109,7 @@ def run(
                     stop=request.stop,
                     queue=registry.queue(declaration.queue_id),
                     declared=declaration.queue_id in registry.queues,
+                    started_by="hand",
                 )
     text = summary(result, colour=_colour())
     if request.code is None:

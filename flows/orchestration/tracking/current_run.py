@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from flows.declarations.sync import Sync
 from flows.progress import Progress
 from flows.run_result import RunResult
+from flows.sync.history.run_row import PREFECT
 from jobs import Queue
 
 
@@ -38,6 +39,8 @@ class InProcessRun:
     is_declared: bool = False
     on_progress: Callable[[Progress], None] | None = None
     stop: threading.Event | None = None
+    #: What `syncs runs` says.
+    started_by: str = PREFECT
     result: RunResult | None = None
     error: Exception | None = None
     #: Whether the Prefect server stopped answering during the run.

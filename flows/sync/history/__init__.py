@@ -1,0 +1,1 @@
+"""The history of runs: the row of each run, and which syncs are late."""
