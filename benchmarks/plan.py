@@ -186,6 +186,7 @@ CELLS = [
     *_BUDGETS[0],
     Cell("bare httpx loop", "benchmarks.end_to_end:bare", group="engine"),
     Cell("engine", "benchmarks.end_to_end:engine", database="sqlite", group="engine"),
+    Cell("dlt", "with_dlt.py", quick=None, group="engine", peer=True),
     Cell("engine on Prefect", "benchmarks.end_to_end:engine_on_prefect", quick=None, group="Prefect"),
     Cell("plain Prefect", "benchmarks.end_to_end:plain_prefect", arguments={"n": 300}, quick=None, group="Prefect"),
     Cell(
@@ -204,6 +205,8 @@ FIGURES = [
     Figure("bare httpx loop", "entities"),
     Figure("engine", "entities"),
     Figure("engine", "entities", "x", over="bare httpx loop", least=0.9),
+    Figure("dlt", "entities"),
+    Figure("engine", "entities", "x", over="dlt", least=1.0),
     Figure("engine", "unchanged"),
     Figure("engine on Prefect", "entities"),
     Figure("plain Prefect", "entities"),
