@@ -8,6 +8,7 @@ from flows.declarations.client import Client
 from flows.declarations.job_type import JobType
 from flows.declarations.notify import Notify
 from flows.declarations.pause_policy import PausePolicy
+from flows.declarations.schedule import Cron, Every
 from flows.declarations.since import Since
 from flows.declarations.sync import Sync
 from flows.declarations.window import Window
@@ -18,7 +19,9 @@ from flows.lock import lock
 
 __all__ = [
     "Client",
+    "Cron",
     "DeclarationError",
+    "Every",
     "FlowsError",
     "JobType",
     "Notify",

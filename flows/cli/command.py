@@ -15,6 +15,7 @@ import click
 
 from flows.cli.output import CommandOutput, echo, first_line, to_json
 from flows.errors import FlowsError
+from flows.project.env_file import load_env_file
 from flows.project.printable_text import PrintableFilter, make_logs_printable
 from jobs import JobsError
 from jobs.errors import DatabaseBusy, DatabaseLost, DatabaseReplaced
@@ -158,6 +159,7 @@ class Program(Group):
                 stream.reconfigure(errors="replace")
         make_logs_printable()
         try:
+            load_env_file()
             code = super().main(
                 args,
                 prog_name or "syncs",

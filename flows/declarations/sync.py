@@ -8,6 +8,7 @@ from clients import Entity, Page
 from clients.quoted_path import watching
 from flows.declarations.client import Client
 from flows.declarations.path_fetch import PathFetch
+from flows.declarations.schedule import Cron, Every, as_schedule
 from flows.declarations.since import Since
 from flows.declarations.validation import check_id
 from flows.errors import DeclarationError
@@ -41,6 +42,8 @@ class Sync:
         batch: jobs per claim and per Prefect task run.
         concurrency: fetches at the same time.
         entity_task_runs: up to this number of entities, each gets a Prefect task run of its own.
+        schedule: when it runs by itself: cron text such as `"0 3 * * *"` (UTC), `Cron("0 3 * * *", zone="Europe/Berlin")`, or
+            `Every(300)` seconds. `syncs up` and `syncs setup` put it on the Prefect server.
 
     Raises:
         DeclarationError: a field has the wrong form.
@@ -63,6 +66,7 @@ class Sync:
     batch: int = field(default=100, kw_only=True)
     concurrency: int = field(default=8, kw_only=True)
     entity_task_runs: int = field(default=200, kw_only=True)
+    schedule: str | Cron | Every | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         check_id("sync", self.id)
@@ -70,6 +74,7 @@ class Sync:
             raise DeclarationError(f"sync {self.id!r}: client must be a Client, got {type(self.client).__name__}")
         if isinstance(self.fetch, str):
             object.__setattr__(self, "fetch", PathFetch(self.id, self.fetch))
+        object.__setattr__(self, "schedule", as_schedule(f"sync {self.id!r}", self.schedule))
         self._check_functions()
         for name, kind in (("retry", Retry), ("incremental", Since)):
             value = getattr(self, name)

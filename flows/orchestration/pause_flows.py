@@ -17,6 +17,7 @@ from flows.errors import FlowsError, UsageError
 from flows.notices.notifier import Notifier
 from flows.orchestration.cancellation import in_thread, stop_on_signals
 from flows.orchestration.notices import use_prefect_carrier
+from flows.orchestration.project_folder import enter_folder
 from flows.orchestration.tracking.current_run import current_flow_run
 from flows.orchestration.work_queues.queue_description import until_text
 from flows.orchestration.work_queues.reconciliation import PERSON
@@ -28,6 +29,7 @@ from jobs import JobsError
 from jobs.store import JobStore
 
 # Prefect starts these flows in processes of their own.
+enter_folder()
 use_prefect_carrier()
 
 #: Seconds; a run of `pauses` waits for a pause that ends so soon, since the clocks of the database and of the server may differ.

@@ -16,7 +16,8 @@ from prefect.client.schemas.objects import State, StateType
 from prefect.states import Cancelled, Crashed
 
 from flows.orchestration.deploy.automations import apply_automations
-from flows.orchestration.deploy.deployments import apply_deployments, apply_pool, apply_queues
+from flows.orchestration.deploy.declared_deployments import apply_declared
+from flows.orchestration.deploy.deployments import apply_deployments, apply_pool, apply_queues, deployments_in_file
 from flows.orchestration.deploy.project_variable import apply_project
 from flows.orchestration.notices.alerts import apply_alerts
 from flows.orchestration.prefect_client import open_client
@@ -30,7 +31,7 @@ def setup(url: str, *, folder: Path | None = None, warn: Callable[[str], None] |
 
     Args:
         url: of the API.
-        folder: the project's, with `prefect.yaml`; by default the working directory.
+        folder: the project's, with or without a `prefect.yaml`; by default the working directory.
         warn: is called with one line for each recipient that cannot be used, for a server that another project was set up on,
             and for one that is open to all.
 
@@ -44,11 +45,16 @@ def setup(url: str, *, folder: Path | None = None, warn: Callable[[str], None] |
 
 
 def apply_rest(client: SyncPrefectClient, url: str, folder: Path, *, warn: Callable[[str], None] | None = None) -> list[Applied]:
-    """Apply everything that needs the work pool."""
+    """Apply everything that needs the work pool.
+
+    Raises:
+        UsageError: `prefect.yaml` cannot be deployed.
+    """
     declared = registry.load()
     return [
         *apply_queues(client, declared.clients),
         *apply_deployments(client, folder, url=url),
+        *apply_declared(client, declared, folder, skipped=deployments_in_file(folder)),
         *apply_automations(client),
         *apply_alerts(client, declared, warn=warn),
         apply_project(client, folder, warn),

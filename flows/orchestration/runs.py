@@ -23,6 +23,7 @@ from flows.orchestration.cancellation import in_thread, stop_on_signals
 from flows.orchestration.deploy.project_variable import missing_recipients
 from flows.orchestration.notices import use_prefect_carrier
 from flows.orchestration.prefect_client import open_client
+from flows.orchestration.project_folder import enter_folder
 from flows.orchestration.tracking.current_run import InProcessRun, current_in_process_run
 from flows.orchestration.tracking.result_artifact import MAX_FAILURES, publish, slug
 from flows.orchestration.tracking.run_tracker import PrefectTracker
@@ -40,6 +41,7 @@ from flows.worker.queue_processing import work as process_jobs
 from jobs import JobsError
 
 # Prefect starts these flows in processes of their own.
+enter_folder()
 use_prefect_carrier()
 make_logs_printable()
 

@@ -161,8 +161,9 @@ def test_what_is_shipped_is_valid() -> None:
     registry = load([ROOT / "syncs"])
     assert (registry.broken, bool(registry.syncs)) == ((), True)
     for deployment in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]:
-        path, _, name = deployment["entrypoint"].partition(":")
-        flows = {one.name: one for one in ast.parse((ROOT / path).read_text()).body if isinstance(one, ast.AsyncFunctionDef)}
+        module, _, name = deployment["entrypoint"].rpartition(".")
+        path = ROOT / f"{module.replace('.', '/')}.py"
+        flows = {one.name: one for one in ast.parse(path.read_text()).body if isinstance(one, ast.AsyncFunctionDef)}
         given = deployment.get("parameters", {})
         assert set(given) <= {argument.arg for argument in flows[name].args.args}, deployment["name"]
         if name == "sync" and given:

@@ -11,6 +11,7 @@ from pathlib import Path
 from uuid import UUID
 
 import prefect
+import yaml
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import VariableCreate, VariableUpdate, WorkPoolCreate
 from prefect.client.schemas.filters import WorkPoolFilter, WorkPoolFilterName
@@ -68,7 +69,7 @@ def apply_deployments(client: SyncPrefectClient, folder: Path, *, url: str) -> l
         UsageError: `prefect deploy` refuses the file.
     """
     path = folder / FILE
-    if not path.is_file():
+    if not deployments_in_file(folder):
         return []
     digest = _digest(path)
     before = _deployed(client)
@@ -79,6 +80,34 @@ def apply_deployments(client: SyncPrefectClient, folder: Path, *, url: str) -> l
     changed = sorted(name for name, updated in _deployed(client).items() if before.get(name) != updated)
     _remember(client, digest, changed)
     return [Applied("deployment", name, "updated" if name in before else "created") for name in changed]
+
+
+def deployments_in_file(folder: Path) -> frozenset[str]:
+    """Return `flow/deployment` of what the project's `prefect.yaml` describes; nothing where there is no such file.
+
+    Args:
+        folder: the project's.
+
+    Raises:
+        UsageError: the file is no YAML with a list of deployments.
+    """
+    path = folder / FILE
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return frozenset()
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(f"{path} cannot be read: {reason}") from error
+    found = (document or {}).get("deployments") if isinstance(document, dict | None) else ()
+    if found is not None and not (isinstance(found, list) and all(isinstance(each, dict) for each in found)):
+        raise UsageError(f"{path} must have a list named deployments")
+    return frozenset(f"{_flow_name(str(each.get('entrypoint')))}/{each.get('name')}" for each in found or ())
+
+
+def _flow_name(entrypoint: str) -> str:
+    # Prefect gives a flow the name of its function, with dashes, unless it is told otherwise; ours have names without.
+    return entrypoint.replace(":", ".").rsplit(".", 1)[-1].replace("_", "-")
 
 
 def _deploy(folder: Path, *, url: str) -> None:

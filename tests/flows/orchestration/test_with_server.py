@@ -78,15 +78,18 @@ def test_another_project_gets_a_clear_word_about_the_port(project: Project, api_
 
 
 @pytest.mark.rows("DS-16")
-def test_deployments_are_what_the_file_says(project: Project) -> None:
-    """Schedules have a zone, each client a queue, each deployment a limit of one that turns the second away."""
+def test_deployments_are_what_is_declared(project: Project) -> None:
+    """Each sync has one on its client's queue; schedules have a zone, and a limit of one turns the second run away."""
     found = {each["name"]: each for each in project.find("deployments")}
-    assert set(found) == {"languages", "sync", "work", "maintain", "pause", "resume", "pauses"}
+    syncs = {"tiny.good", "faulty.things", "slow.things", "closed.things", "broken.things"}
+    assert set(found) == {"languages", "sync", "work", "maintain", "pause", "resume", "pauses"} | syncs
+    assert {found[name]["work_queue_name"] for name in syncs} == {name.partition(".")[0] for name in syncs}
+    assert found["work"]["entrypoint"] == "flows.orchestration.runs.work"
     schedules = {name: (s["schedule"]["timezone"], s["active"]) for name, each in found.items() for s in each["schedules"]}
     assert schedules == {
         "languages": ("Europe/Berlin", False),
-        "work": ("Europe/Berlin", True),
-        "maintain": ("Europe/Berlin", True),
+        "work": ("UTC", True),
+        "maintain": ("UTC", True),
     }
     assert found["languages"]["work_queue_name"] == "languages"
     assert found["languages"]["parameters"] == {"name": "languages"}
@@ -96,7 +99,7 @@ def test_deployments_are_what_the_file_says(project: Project) -> None:
     limited = [each for name, each in found.items() if name not in ("pause", "resume")]
     assert {each["concurrency_options"]["collision_strategy"] for each in limited} == {"CANCEL_NEW"}
     assert {each["name"]: each["global_concurrency_limit"]["limit"] for each in limited} == {
-        "languages": 1, "sync": 1, "work": 1, "maintain": 1, "pauses": 2,
+        "languages": 1, "sync": 1, "work": 1, "maintain": 1, "pauses": 2, **dict.fromkeys(syncs, 1),
     }  # fmt: skip
     queues = {each["name"] for each in project.find("work_queues")}
     assert {"languages", "tiny", "faulty", "slow"} <= queues
