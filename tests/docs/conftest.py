@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -15,9 +16,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import click
 import pytest
 from click.testing import CliRunner
 
+import clients
+import flows
+import jobs
 from flows.cli.program import program
 from tests import ROOT
 from tests.support.adapter_servers import _no_kept_wsdl, certificate, serve_ftp, serve_shop, shop  # noqa: F401 - fixtures
@@ -208,3 +213,27 @@ def run_here() -> Any:
         return document
 
     return run_it
+
+
+@pytest.fixture
+def check_names() -> Any:
+    """Assert that each call, parameter, command and option in a text exists, and return the names of the calls."""
+    known = {name: getattr(package, name) for package in (clients, jobs, flows) for name in package.__all__}
+
+    def check(text: str) -> set[str]:
+        calls = [
+            (name, re.sub(r"\([^()]*\)", "", arguments))
+            for span in re.findall(r"`([^`]+)`", text)
+            for name, arguments in re.findall(r"(?<![.\w\\:>])([A-Za-z_]\w*)\(([^()]*(?:\([^()]*\)[^()]*)*)\)", span)
+        ]
+        for name, arguments in calls:
+            accepted = inspect.signature(known[name]).parameters
+            assert set(re.findall(r"\b([a-z_]+)=", arguments)) <= set(accepted), (name, arguments)
+        for words in re.findall(r"`syncs ([^`]+)`", text):
+            command = program.get_command(click.Context(program), words.split()[0])
+            assert command is not None, words
+            options = {option for parameter in command.params for option in parameter.opts}
+            assert set(re.findall(r"--[a-z-]+", words)) <= options, words
+        return {name for name, _ in calls}
+
+    return check

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
-import click
 import pytest
 from click.testing import CliRunner
 
-import clients
-import flows
-import jobs
 from flows import events
 from flows.cli.program import program
 from flows.execution.job_context import JobContext
@@ -87,25 +82,11 @@ def test_a_type_may_be_made_from_another(pages: dict[str, Page], project: Path) 
         assert sorted(registry.load().job_types) == there
 
 
-def test_the_table_names_what_there_is(pages: dict[str, Page], table_rows: Any) -> None:
+def test_the_table_names_what_there_is(pages: dict[str, Page], table_rows: Any, check_names: Any) -> None:
     """Each call, parameter, command, option, event and attribute in the second column exists under that name."""
     here = " ".join(row[1] for row in table_rows(pages[NAME].section("## Words")))
-    known = {name: getattr(package, name) for package in (clients, jobs, flows) for name in package.__all__}
-    calls = [
-        (name, re.sub(r"\([^()]*\)", "", arguments))
-        for span in re.findall(r"`([^`]+)`", here)
-        for name, arguments in re.findall(r"(?<![.\w\\:>])([A-Za-z_]+)\(([^()]*(?:\([^()]*\)[^()]*)*)\)", span)
-    ]
-    for name, arguments in calls:
-        accepted = inspect.signature(known[name]).parameters
-        assert set(re.findall(r"\b([a-z_]+)=", arguments)) <= set(accepted), (name, arguments)
-    assert {"Queue", "JobType", "Success", "Failure", "Snooze", "Pause", "Retry", "lock", "enqueue"} <= {
-        name for name, _ in calls
-    }
-    for words in re.findall(r"`syncs ([^`]+)`", here):
-        command = program.get_command(click.Context(program), words.split()[0])
-        options = {option for parameter in command.params for option in parameter.opts}
-        assert set(re.findall(r"--[a-z-]+", words)) <= options, words
+    calls = check_names(here)
+    assert {"Queue", "JobType", "Success", "Failure", "Snooze", "Pause", "Retry", "lock", "enqueue"} <= calls
     (kinds,) = re.findall(r"subscribe\(handler, ([^)]*)\)", here)
     assert set(json.loads(f"[{kinds}]")) == set(events.KINDS)
     for attribute in re.findall(r"`job\.([a-z_]+)", here):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -13,12 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 from alembic.config import main as alembic_main
 from click.testing import CliRunner
 from sqlalchemy import make_url, text
 
 from flows.cli.program import program
 from jobs import Database
+from tests import ROOT
 
 if TYPE_CHECKING:
     from tests.conftest import Postgres
@@ -29,6 +32,16 @@ def named_blocks(page: Page) -> dict[str, str]:
     """Return the blocks below a line that names a file, by the name of the file."""
     found = re.findall(r"^[^\n]*`([^`\n]+)`[^`\n]*:\n\n```\w+\n(.*?)^```$", page.text, re.MULTILINE | re.DOTALL)
     return {Path(name).name: body for name, body in found}
+
+
+def docker_answers() -> bool:
+    """Return whether there is a Docker daemon."""
+    if shutil.which("docker") is None:
+        return False
+    try:
+        return subprocess.run(["docker", "info"], capture_output=True, check=False, timeout=20).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
 
 
 def test_the_database_of_the_page_is_set_up(
@@ -72,6 +85,46 @@ def test_alembic_leaves_our_tables_alone(
     alembic(["upgrade", "head"])
     with closing(Database(database_url)) as database, database.read() as connection:
         assert connection.execute(text("SELECT count(*) FROM pet")).scalar() == 0
+
+
+def test_the_image_is_right(pages: dict[str, Page]) -> None:
+    """The Dockerfile and the compose file of the page are well-formed, and what their containers run are commands of ours."""
+    page = pages["docs/docker.md"]
+    blocks = named_blocks(page)
+    instructions = [line.split(maxsplit=1) for line in blocks["Dockerfile"].splitlines() if line]
+    assert {name for name, _ in instructions} <= {"FROM", "RUN", "WORKDIR", "COPY", "USER", "ENV", "CMD"}
+    known = {"requirements.txt", "pyproject.toml", "syncs"}
+    assert {rest.split()[0] for name, rest in instructions if name == "COPY"} == known
+    (command,) = [json.loads(rest) for name, rest in instructions if name == "CMD"]
+    services = yaml.safe_load(blocks["compose.yaml"])["services"]
+    assert f"@{next(iter(services))}/pets" in services["work"]["environment"]["SYNCS_DATABASE_URL"]
+    run = re.findall(r"run --rm work (syncs .*)$", page.text, re.MULTILINE)
+    assert len(run) >= 4
+    for words in (command, *(line.split() for line in run)):
+        # It ends after the words were understood.
+        assert CliRunner().invoke(program, [*words[1:], "--help"]).exit_code == 0, words
+    grace = int(command[command.index("--grace") + 1])
+    assert grace < int(services["work"]["stop_grace_period"].removesuffix("s"))
+
+
+@pytest.mark.slow
+def test_the_image_builds(pages: dict[str, Page], tmp_path: Path) -> None:
+    """Docker builds the image of the page, with this project in place of the published one, and it finds the syncs."""
+    if not docker_answers():
+        pytest.skip("no Docker daemon answers")
+    (tmp_path / "Dockerfile").write_text(
+        named_blocks(pages["docs/docker.md"])["Dockerfile"].replace("COPY requirements.txt ./", "COPY requirements.txt *.whl ./")
+    )
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path), str(ROOT)]
+    subprocess.run(command, check=True, capture_output=True, timeout=100)
+    (wheel,) = tmp_path.glob("*.whl")
+    (tmp_path / "requirements.txt").write_text(f"./{wheel.name}[postgres]\n")
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "pets"\nversion = "1"\n')
+    shutil.copytree(ROOT / "syncs", tmp_path / "syncs")
+    tag = "sync-clients-how-to"
+    subprocess.run(["docker", "build", "--tag", tag, str(tmp_path)], check=True, timeout=280)
+    done = subprocess.run(["docker", "run", "--rm", tag, "syncs", "list"], check=True, capture_output=True, text=True, timeout=60)
+    assert "languages" in done.stdout
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
