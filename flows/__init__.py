@@ -3,6 +3,17 @@
 Importing this package brings neither Prefect nor SQLAlchemy.
 """
 
+import sys
+
+import sync_clients
+
+# Before the imports below fail at a name that a package of the user's does not have.
+if _line := sync_clients.hidden(("clients", "jobs")):
+    if sys.orig_argv[1:3] == ["-m", "flows"]:
+        print(f"syncs: {_line}", file=sys.stderr)
+        sys.exit(2)
+    raise ImportError(_line)
+
 from flows.database_token_store import stored_tokens
 from flows.declarations.client import Client
 from flows.declarations.job_type import JobType

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
@@ -19,6 +20,7 @@ from flows.project.env_file import load_env_file
 from flows.project.printable_text import PrintableFilter, make_logs_printable
 from jobs import JobsError
 from jobs.errors import DatabaseBusy, DatabaseLost, DatabaseReplaced
+from sync_clients import in_the_way
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C, as in shells."""
@@ -159,6 +161,8 @@ class Program(Group):
                 stream.reconfigure(errors="replace")
         make_logs_printable()
         try:
+            if line := in_the_way(Path.cwd()):
+                note(line)
             load_env_file()
             code = super().main(
                 args,
