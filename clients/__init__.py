@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from clients.auth import ApiKey, Auth, Basic, Bearer, Credentials
+from clients.environment import Env, EnvValues, env
 from clients.errors import (
     AuthRefusedError,
     BrokenAnswerError,
@@ -96,6 +97,8 @@ __all__ = [
     "Credentials",
     "Cursor",
     "Entity",
+    "Env",
+    "EnvValues",
     "FileTokens",
     "FtpClient",
     "FtpListing",
@@ -146,5 +149,6 @@ __all__ = [
     "UnreadableError",
     "Validator",
     "Validators",
+    "env",
     "quoted_path",
 ]

@@ -9,6 +9,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from clients.environment import resolved, variables
+
 MASK = "**********"
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
@@ -49,18 +51,27 @@ class Auth(Protocol):
 
 
 class _Static:
-    """Credentials that are known when they are declared."""
+    """Credentials that are known when they are declared, or when the variables are read that they are declared with."""
 
     __slots__ = ()
     _credentials: Credentials
 
     def credentials(self) -> Credentials:
         """Return what to add to the next request."""
-        return self._credentials
+        try:
+            return self._credentials
+        except AttributeError:
+            # Declared with `env(…)`, and used without an adapter, which resolves it once.
+            return resolved(self)._credentials
 
     def param_names(self) -> frozenset[str]:
         """Return the names of the query parameters that hold credentials."""
-        return frozenset(name for name, _ in self._credentials.params)
+        return frozenset(name for name, _ in self.credentials().params)
+
+    @property
+    def _waits(self) -> bool:
+        """Whether there is an `env(…)` among the arguments."""
+        return next(variables(self), None) is not None
 
     def _keep(self, *, headers: tuple[tuple[str, str], ...] = (), params: tuple[tuple[str, str], ...] = ()) -> None:
         object.__setattr__(self, "_credentials", Credentials(headers, params))
@@ -78,7 +89,8 @@ class Bearer(_Static):
     _credentials: Credentials = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        self._keep(headers=(("Authorization", f"Bearer {header_value(self.token, what='token')}"),))
+        if not self._waits:
+            self._keep(headers=(("Authorization", f"Bearer {header_value(self.token, what='token')}"),))
 
     def __repr__(self) -> str:
         return f"Bearer({MASK})"
@@ -92,15 +104,17 @@ class Basic(_Static):
         ValueError: the user has a colon or either has a control character.
     """
 
-    user: str
+    user: str | Secret
     password: str | Secret
     _credentials: Credentials = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        password = reveal(self.password)
-        if ":" in self.user or any(ord(c) < 32 or ord(c) == 127 for c in self.user + password):
+        if self._waits:
+            return
+        user, password = reveal(self.user), reveal(self.password)
+        if ":" in user or any(ord(c) < 32 or ord(c) == 127 for c in user + password):
             raise ValueError("Basic: the user has a colon, or user or password has a control character (RFC 7617, section 2)")
-        pair = base64.b64encode(f"{self.user}:{password}".encode()).decode("ascii")
+        pair = base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
         self._keep(headers=(("Authorization", f"Basic {pair}"),))
 
     def __repr__(self) -> str:
@@ -123,6 +137,8 @@ class ApiKey(_Static):
     def __post_init__(self) -> None:
         if self.header is not None and self.query is not None:
             raise ValueError("ApiKey: give header or query, not both")
+        if self._waits:
+            return
         if self.query is not None:
             if not self.query or not reveal(self.value):
                 raise ValueError("ApiKey: the name of the parameter or the key is empty")

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from clients.auth import MASK, Basic, Credentials, Secret, header_value, reveal
+from clients.environment import Declared, Env
 from clients.errors import AuthRefusedError, ConnectFailedError
 from clients.token_store import MemoryTokens, Token, TokenLostError, TokenStore, digest_of
 
@@ -28,36 +29,40 @@ _CODES = frozenset(
 )
 
 
-class _Renewing:
+class _Renewing(Declared):
     """A sign-in by tokens that are fetched when they are needed, and renewed when they end or are refused."""
 
     def __init__(
         self,
-        token_url: str,
-        client_id: str,
+        token_url: str | Env,
+        client_id: str | Env,
         client_secret: str | Secret,
         grant: dict[str, str],
         *,
-        scope: str | None,
+        scope: str | Env | None,
         store: TokenStore | None,
         timeout: float,
         verify: bool | str | ssl.SSLContext,
     ) -> None:
-        self._url = token_url
-        self._client = client_id
+        # With an env() among them, this object signs nobody in: `resolved` makes another one when the client connects.
+        self._url, self._client = _shown(token_url), _shown(client_id)
+        self._scope = _shown(scope) if scope else None
         self._secret = client_secret
-        self._grant = {**grant, **({"scope": scope} if scope else {})}
+        self._grant = {**grant, **({"scope": self._scope} if self._scope else {})}
         self._store: TokenStore = MemoryTokens() if store is None else store
         self._timeout = timeout
         self._verify = verify
         self._lock = threading.Lock()
         self._current: tuple[Token, Credentials] | None = None
         self._refused_at_once: tuple[Credentials, float] | None = None
-        #: Identifies who is signed in, independent of the current token.
-        self.identity: tuple[str | None, ...] = ("oauth2", token_url, client_id, scope)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({MASK})"
+
+    @property
+    def identity(self) -> tuple[str | None, ...]:
+        """Identifies who is signed in, independent of the current token."""
+        return ("oauth2", self._url, self._client, self._scope)
 
     def credentials(self) -> Credentials:
         """Return what to add to the next request; fetches a token if there is none that is still good.
@@ -194,11 +199,11 @@ class OAuth2ClientCredentials(_Renewing):
 
     def __init__(
         self,
-        token_url: str,
-        client_id: str,
+        token_url: str | Env,
+        client_id: str | Env,
         client_secret: str | Secret,
         *,
-        scope: str | None = None,
+        scope: str | Env | None = None,
         store: TokenStore | None = None,
         timeout: float = 30.0,
         verify: bool | str | ssl.SSLContext = True,
@@ -218,21 +223,25 @@ class OAuth2RefreshToken(_Renewing):
 
     def __init__(
         self,
-        token_url: str,
-        client_id: str,
+        token_url: str | Env,
+        client_id: str | Env,
         client_secret: str | Secret,
         refresh_token: str | Secret,
         *,
         store: TokenStore | None = None,
-        scope: str | None = None,
+        scope: str | Env | None = None,
         timeout: float = 30.0,
         verify: bool | str | ssl.SSLContext = True,
     ) -> None:
         self._first = refresh_token
         grant = {"grant_type": "refresh_token"}
         super().__init__(token_url, client_id, client_secret, grant, scope=scope, store=store, timeout=timeout, verify=verify)
+
+    @property
+    def identity(self) -> tuple[str | None, ...]:
+        """Identifies who is signed in, independent of the current token."""
         # One app signs in for many people; their first refresh token tells them apart.
-        self.identity = (*self.identity, self._origin())
+        return (*super().identity, self._origin())
 
     def _origin(self) -> str:
         return digest_of(self._url, self._client, *self._grant.values(), reveal(self._first))
@@ -240,6 +249,10 @@ class OAuth2RefreshToken(_Renewing):
     def _form(self, known: Token | None) -> dict[str, str]:
         refresh = known.refresh_token if known is not None and known.refresh_token else reveal(self._first)
         return {**self._grant, "refresh_token": refresh}
+
+
+def _shown(value: str | Env) -> str:
+    return repr(value) if isinstance(value, Env) else value
 
 
 def _nothing() -> None:

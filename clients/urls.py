@@ -94,9 +94,16 @@ def encode_params(params: Mapping[str, Any]) -> str:
         encoded = quote_plus(name)
         for one in values:
             if one is not None:
-                text = ("true" if one else "false") if isinstance(one, bool) else str(one)
+                text = one if isinstance(one, str) else _text(one)
                 pairs.append(f"{encoded}={quote_plus(text)}")
     return "&".join(pairs)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    # The text of a secret that hides its value is a row of asterisks.
+    return str(value.get_secret_value() if hasattr(value, "get_secret_value") else value)
 
 
 def with_query(url: str, query: str) -> str:

@@ -75,16 +75,18 @@ class CheckResult:
 
 def check_client(client: Client, registry: Registry) -> CheckResult:
     """Check one client. An error becomes the message of the result."""
+    from flows.project.env_values import env_values
     from flows.project.settings import client_settings
 
     result, started = CheckResult(client.id), time.monotonic()
     try:
+        values = env_values(client, *(sync.listing for sync in registry.of_client(client.id)))
         settings = client_settings(client)
     except SettingsError as error:
         result.settings, result.message = "FAIL", str(error)
     else:
         result.settings = "ok"
-        mask = Mask(settings)
+        mask = Mask((settings, values))
         with Inspector(max_requests=None if client.check is not None else MAX_REQUESTS) as inspector:
             try:
                 with client.connect(settings) as connection:

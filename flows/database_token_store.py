@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from clients.auth import Secret, reveal
+from clients.environment import Env
 from clients.errors import AuthRefusedError, ClientError, ConnectFailedError, RateLimitedError, RejectedError, ServerError
 from clients.http.status import GATEWAYS
 from clients.token_store import LEASE_TIMEOUT, Token, TokenLostError, digest_of
@@ -49,7 +50,7 @@ def stored_tokens(name: str, secret: str | Secret, *, repeat: bool = False) -> "
     """
     if not name:
         raise ValueError("stored_tokens needs a name, such as the client's id")
-    if not reveal(secret):
+    if not isinstance(secret, Env) and not reveal(secret):
         raise ValueError(f"stored_tokens({name!r}) needs a secret to seal the tokens with")
     return DatabaseTokenStore(name, secret, repeat=repeat)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
+from clients.environment import resolved
 from clients.errors import BrokenBodyError, NotModifiedError, TooLargeError, UnreadableError
 from clients.http.conditional import Validator, Validators, offered
 from clients.http.graphql import error_of_answer, is_query, query_of
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import httpx
 
     from clients.auth import Auth, Secret
+    from clients.environment import Env
     from clients.http.response import HttpResponse
 
 
@@ -66,7 +68,7 @@ class HttpClient(Session):
 
     def __init__(
         self,
-        base_url: str,
+        base_url: str | Env,
         *,
         auth: Auth | None = None,
         headers: Mapping[str, str | Secret] | None = None,
@@ -86,7 +88,7 @@ class HttpClient(Session):
         total = 10 * timeout if total_timeout is None else total_timeout
         if timeout <= 0 or max_bytes <= 0 or total <= 0:
             raise ValueError("timeout, total_timeout and max_bytes must be positive")
-        base, auth = sign_in_of(base_url.partition("#")[0], auth, what="base_url")
+        base, auth = sign_in_of(resolved(base_url).partition("#")[0], auth, what="base_url")
         origin = DeclaredOrigin(auth=auth, headers=headers, base_url=base, allowed_hosts=allowed_hosts)
         pool = ConnectionPool(timeouts=Timeouts(timeout, total), verify=verify, transport=transport, max_bytes=max_bytes)
         super().__init__(origin, pool, throttled=origin.origins)

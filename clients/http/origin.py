@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote_plus
 
 from clients.auth import Auth, Basic, Credentials, Secret, header_name, header_value, reveal, secrets_in
+from clients.environment import resolved
 from clients.errors import RejectedError
 from clients.http.allowed_hosts import AllowedHosts, HostRefusedError
 from clients.http.response import ENCODINGS, RawHeaders
@@ -66,7 +67,7 @@ class DeclaredOrigin:
         origins: Collection[Origin] = (),
         allowed_hosts: Collection[str] = (),
     ) -> None:
-        self._auth = auth
+        self._auth = auth = resolved(auth)
         self.headers = merged_headers({"Accept": accept, "User-Agent": f"sync-clients/{VERSION}"}, headers or {})
         self.origins = frozenset(origins)
         self.root = self._query = ""

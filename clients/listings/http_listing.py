@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
+from clients.environment import resolved
 from clients.errors import PageError, UnreadableError
 from clients.http.graphql import has_errors
 from clients.http.status import ContentRange
@@ -98,11 +99,12 @@ class Listing:
     def send(self, conn: Lister, request: PageRequest, since: Mapping[str, str]) -> PageAnswer:
         """Send the request of one page."""
         if request.url is not None:
-            return conn.answer(self.method, request.url, json=self.json)
+            return conn.answer(self.method, request.url, json=resolved(self.json))
         extra = {**since, **request.params}
-        if isinstance(self.json, dict):
-            return conn.answer(self.method, self.path, params=self.params, json=_merged(self.json, extra))
-        return conn.answer(self.method, self.path, params={**(self.params or {}), **extra}, json=self.json)
+        params, json = resolved((self.params, self.json))
+        if isinstance(json, dict):
+            return conn.answer(self.method, self.path, params=params, json=_merged(json, extra))
+        return conn.answer(self.method, self.path, params={**(params or {}), **extra}, json=json)
 
     def raw_items(self, answer: PageAnswer) -> Sequence[Any]:
         """Return the items of a page; none where they are null or missing.

@@ -14,6 +14,7 @@ from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any
 
 from clients.auth import MASK, Auth, secrets_in
+from clients.environment import resolved
 from clients.errors import (
     AuthRefusedError,
     BrokenAnswerError,
@@ -35,6 +36,7 @@ from clients.urls import origin_of, public_url
 if TYPE_CHECKING:
     import ssl
 
+    from clients.environment import Env
     from clients.http.response import HttpResponse
     from clients.soap.service import Reply, Service
 
@@ -84,7 +86,7 @@ class SoapClient(Session):
 
     def __init__(
         self,
-        wsdl: str | PathLike[str],
+        wsdl: str | PathLike[str] | Env,
         *,
         auth: Auth | None = None,
         timeout: float = 30.0,
@@ -112,7 +114,7 @@ class SoapClient(Session):
 
         if min(timeout, operation_timeout, max_bytes) <= 0 or max_age < 0:
             raise ValueError("timeout, operation_timeout and max_bytes must be positive, max_age not negative")
-        location, self._auth = sign_in_of(fspath(wsdl), auth, what="the URL of the WSDL")
+        location, self._auth = sign_in_of(fspath(resolved(wsdl)), resolved(auth), what="the URL of the WSDL")
         self._wsse, self._faults, self._writes = wsse, dict(faults or {}), frozenset(writes)
         self._address = address
         self._names = service, port

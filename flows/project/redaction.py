@@ -10,6 +10,7 @@ from urllib.parse import quote, quote_plus
 
 from pydantic import BaseModel
 
+from clients.environment import EnvValues
 from clients.exchange_recorder import Recorder
 from flows.project.printable_text import printable
 from jobs.db.json_codec import encode
@@ -36,7 +37,8 @@ class Mask:
     """Replaces the values of a settings object's secrets by `***`.
 
     Args:
-        settings: a pydantic model; every `SecretStr` in it is a secret. `None` has none.
+        settings: a pydantic model; every `SecretStr` in it is a secret. Or the values of `env(…)`, or a tuple of such. `None` has
+            none.
     """
 
     def __init__(self, settings: Any = None) -> None:
@@ -73,6 +75,8 @@ def _secrets(value: Any) -> Iterator[str]:
     if hasattr(value, "get_secret_value"):
         secret = value.get_secret_value()
         yield secret.decode(errors="replace") if isinstance(secret, bytes) else str(secret)
+    elif isinstance(value, EnvValues):
+        yield from value.secrets
     elif isinstance(value, BaseModel | Mapping):
         for _, inner in value.items() if isinstance(value, Mapping) else value:
             yield from _secrets(inner)
@@ -113,6 +117,11 @@ def _plain_texts(settings: Any) -> Iterator[str]:
     """Yield the plain texts of a settings object: one of them may be the user name of a password."""
     if isinstance(settings, BaseModel):
         yield from (value for _, value in settings if isinstance(value, str))
+    elif isinstance(settings, EnvValues):
+        yield from settings.values()
+    elif isinstance(settings, tuple):
+        for one in settings:
+            yield from _plain_texts(one)
 
 
 def _basic(user: str, secret: str) -> str:

@@ -16,6 +16,7 @@ from pydantic_settings.exceptions import SettingsError as UnreadableSetting
 
 from flows.declarations.client import Client
 from flows.errors import SettingsError
+from flows.project.env_values import block_of, env_values
 from flows.project.secrets import read_secret
 
 if TYPE_CHECKING:
@@ -106,9 +107,13 @@ def open_store() -> "JobStore":
 def client_settings(client: Client) -> Any:
     """Return the settings of a client, from the environment; missing secrets come from Prefect Secret blocks.
 
+    Those of a client with `url` are the values of its variables, by name.
+
     Raises:
         SettingsError: a setting is missing or wrong.
     """
+    if client.url is not None:
+        return env_values(client)
     if client.settings is None:
         return None
     found, problems = _build(client.settings, {})
@@ -134,7 +139,7 @@ def variable_name(settings: type[Any], name: str) -> str:
 
 def block_name(settings: type[Any], name: str) -> str:
     """Return the name of the Secret block that replaces a variable: `petstore-token` for `PETSTORE_TOKEN`."""
-    return variable_name(settings, name).lower().replace("_", "-")
+    return block_of(variable_name(settings, name))
 
 
 def _build(settings: type[Any], values: Mapping[str, Any]) -> tuple[Any, list[dict[str, Any]]]:

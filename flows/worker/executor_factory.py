@@ -4,6 +4,7 @@ import logging
 import threading
 from collections.abc import Iterable
 from contextlib import ExitStack
+from typing import Any
 
 from flows.declarations.client import Client
 from flows.declarations.job_type import JobType
@@ -16,6 +17,7 @@ from flows.execution.entity_executor import EntityExecutor
 from flows.execution.executor_protocol import Executor, JobControl
 from flows.execution.job_executor import JobExecutor
 from flows.pauses.pace_exchange import PaceExchange
+from flows.project.env_values import env_values
 from flows.project.redaction import Mask
 from flows.project.settings import client_settings
 from flows.worker.worker_config import WorkerConfig
@@ -36,7 +38,7 @@ class OpenClients:
         self._stack = ExitStack()
         self._paces = PaceExchange(store, stop=stop)
         self._stack.callback(self._paces.close)
-        self._opened: dict[str, tuple[Connections, Mask]] = {}
+        self._opened: dict[str, tuple[Connections, Any]] = {}
 
     def __enter__(self) -> "OpenClients":
         return self
@@ -44,8 +46,12 @@ class OpenClients:
     def __exit__(self, *error: object) -> None:
         self._stack.close()
 
-    def open(self, client: Client) -> tuple[Connections, Mask]:
+    def open(self, client: Client, *declared: Any) -> tuple[Connections, Mask]:
         """Return the connections of a client, and what removes its secrets from texts.
+
+        Args:
+            client: the declaration.
+            declared: what else may have `env(…)` in it, such as a listing.
 
         Raises:
             SettingsError: a setting is missing or wrong.
@@ -54,9 +60,10 @@ class OpenClients:
             settings = client_settings(client)
             self._opened[client.id] = (
                 self._stack.enter_context(Connections(client, settings, on_open=self._paces.opened)),
-                Mask(settings),
+                settings,
             )
-        return self._opened[client.id]
+        connections, settings = self._opened[client.id]
+        return connections, Mask((settings, env_values(client, *declared)))
 
 
 def entity_executor(sync: Sync, store: JobStore, clients: OpenClients, *, allow_deletes: bool = False) -> EntityExecutor:
@@ -71,7 +78,7 @@ def entity_executor(sync: Sync, store: JobStore, clients: OpenClients, *, allow_
     Raises:
         SettingsError: a setting of its client is missing or wrong.
     """
-    connections, mask = clients.open(sync.client)
+    connections, mask = clients.open(sync.client, sync.listing)
     guard = DeleteGuard(sync, store, allow=allow_deletes)
     return EntityExecutor(sync, connections, mask, guard, Conditions.of(sync, store))
 

@@ -56,12 +56,14 @@ def run(
       syncs run petstore.pets --limit 20 --dry-run
       syncs run petstore.pets --json | jq .failed
     """
+    from flows.project.env_values import env_values
     from flows.project.settings import client_settings
 
     registry = read_declarations()
     declaration = registry.sync(sync)
     warn_of_broken(registry)
     # Before anything is opened, so that a missing setting leaves no trace.
+    env_values(declaration.client, declaration.listing)
     client_settings(declaration.client)
     prefect = find_prefect_api()
     if not prefect.answers:
