@@ -14,7 +14,7 @@ from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any
 
 from clients.auth import MASK, Auth, secrets_in
-from clients.environment import resolved
+from clients.environment import Env, resolved
 from clients.errors import (
     AuthRefusedError,
     BrokenAnswerError,
@@ -36,7 +36,6 @@ from clients.urls import origin_of, public_url
 if TYPE_CHECKING:
     import ssl
 
-    from clients.environment import Env
     from clients.http.response import HttpResponse
     from clients.soap.service import Reply, Service
 

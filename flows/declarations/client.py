@@ -47,7 +47,7 @@ class Client:
     id: str
     url: str | Env | None = field(default=None, kw_only=True)
     auth: Auth | None = field(default=None, kw_only=True)
-    headers: Mapping[str, str | Secret] | None = field(default=None, kw_only=True, hash=False)
+    headers: Mapping[str, str | Secret] | None = field(default=None, kw_only=True)
     timeout: float | None = field(default=None, kw_only=True)
     connect: Callable[[Any], AbstractContextManager[Any]] = field(default=_no_connect, kw_only=True)
     settings: type[Any] | None = field(default=None, kw_only=True)

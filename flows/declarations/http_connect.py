@@ -1,7 +1,7 @@
 """`HttpConnect`: the `connect` of a client that is declared by its URL."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from clients import HttpClient
@@ -9,7 +9,6 @@ from clients.auth import Auth, Secret, header_name
 from clients.environment import Env, EnvValues, resolved
 from clients.urls import origin_of, split_userinfo
 from flows.declarations.validation import is_duration
-
 
 TIMEOUT = 30.0
 """Seconds for each phase of a request, by default."""
@@ -25,7 +24,7 @@ class HttpConnect:
 
     url: str | Env
     auth: Auth | None = None
-    headers: Mapping[str, str | Secret] | None = field(default=None, hash=False)
+    headers: Mapping[str, str | Secret] | None = None
     timeout: float | None = None
 
     def check(self) -> None:

@@ -177,7 +177,7 @@ def petstore(monkeypatch: pytest.MonkeyPatch) -> Iterator[Petstore]:
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}).start()
     store.url = f"http://127.0.0.1:{server.server_address[1]}/api/"
-    monkeypatch.setenv("PETSTORE_BASE_URL", store.url)
+    monkeypatch.setenv("PETSTORE_URL", store.url)
     monkeypatch.setenv("PETSTORE_TOKEN", "t0p-secret")
     try:
         yield store

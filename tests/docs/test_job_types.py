@@ -95,7 +95,7 @@ def shop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}).start()
-    monkeypatch.setenv("SHOP_BASE_URL", f"http://127.0.0.1:{server.server_address[1]}/api/")
+    monkeypatch.setenv("SHOP_URL", f"http://127.0.0.1:{server.server_address[1]}/api/")
     try:
         yield shop
     finally:

@@ -53,7 +53,7 @@ def test_trouble_and_recovery(
 ) -> None:
     """Three runs into nothing pause the client; the check keeps it shut while the trouble lasts, and opens it afterwards."""
     declare(pages[PAGE], project)
-    monkeypatch.setenv("PETSTORE_BASE_URL", "http://127.0.0.1:1/")
+    monkeypatch.setenv("PETSTORE_URL", "http://127.0.0.1:1/")
     at_once = ("petstore.pets", "--wait", "0")
     assert [run_here(*at_once, code=code)["state"] for code in (1, 1, 0)] == ["failed", "failed", "paused"]
     run_out()
@@ -61,7 +61,7 @@ def test_trouble_and_recovery(
     (found,) = syncs("pauses")
     assert (found["cause"], found["level"], found["state"]) == ("level", 2, "paused")
     run_out()
-    monkeypatch.setenv("PETSTORE_BASE_URL", petstore.url)
+    monkeypatch.setenv("PETSTORE_URL", petstore.url)
     assert run_here("petstore.pets")["succeeded"] == 25
     told = [(one["cause"], one["level"], one["probes"], one["ended_by"]) for one in syncs("pauses", "--history")]
     assert told == [("level", 2, 1, "probe"), ("level", 1, 1, "level")]

@@ -1,0 +1,109 @@
+"""`Client`: the short form and the long one, and what is wrong with either."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from clients import Basic, Bearer, HttpClient, env
+from flows import Client, DeclarationError
+
+if TYPE_CHECKING:
+    from tests.flows.conftest import Api, Project
+
+SHORT = """
+from clients import {auth}, Listing, PageNumber, env
+from flows import Client, Sync
+
+petstore = Client("petstore", url=env("PETSTORE_URL"), auth={arguments}, headers={{"X-Tenant": env("PETSTORE_TENANT", "zoo")}},
+                  timeout=20)
+pets = Sync("petstore.pets", petstore, fetch="pets/{{key}}",
+            listing=Listing("pets", PageNumber(), items="data", params={{"region": env("PETSTORE_REGION", "north")}}))
+"""
+URL: Any = "https://a.example/"
+
+
+def connect(_: Any) -> Any:
+    """Stand for a connection that is not opened."""
+    raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({}, 'it needs url="https://…", or connect=lambda settings: … for anything but HTTP'),
+        ({"url": URL, "connect": connect}, "give url, or connect, not both"),
+        ({"url": URL, "settings": dict}, "give url, or settings and connect, not both"),
+        ({"url": "a.example"}, "the url is not an absolute http or https URL"),
+        ({"url": 1}, "url must be text, or env(…), got int"),
+        ({"url": URL, "auth": "secret"}, 'auth must be a sign-in such as Bearer(env("TOKEN")), got str'),
+        ({"url": URL, "headers": ["a"]}, "headers must be a mapping, got list"),
+        ({"url": URL, "headers": {"a b": "c"}}, "not a header name: 'a b'"),
+        ({"url": URL, "timeout": 0}, "timeout must be a number of seconds above 0, got 0"),
+        ({"connect": connect, "auth": Bearer("t")}, "auth goes with url; with connect, give it to the adapter"),
+        ({"connect": "x"}, "connect must be callable, got str"),
+        ({"connect": lambda: None}, "connect takes the settings: connect=lambda settings: …, or connect=lambda _: … without any"),
+    ],
+)
+def test_what_is_wrong_is_said_where_it_is_declared(arguments: dict[str, Any], reason: str) -> None:
+    """One line names the client, the field and what to write."""
+    with pytest.raises(DeclarationError) as caught:
+        Client("petstore", **arguments)
+    assert str(caught.value) == f"client 'petstore': {reason}"
+
+
+def test_a_client_with_a_url_connects(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values are read when it connects, also without settings; a changed copy of it is as good."""
+    client = Client("petstore", url=env("PETSTORE_URL"), auth=Basic(env("PETSTORE_USER"), "x"), headers={"A": "b"})
+    monkeypatch.setenv("PETSTORE_URL", "https://a.example/")
+    monkeypatch.setenv("PETSTORE_USER", "ann")
+    for one in (client, replace(client, queue="other")):
+        with one.connect(None) as http:
+            assert isinstance(http, HttpClient)
+            assert repr(http) == "HttpClient('https://a.example/')"
+
+
+@pytest.mark.parametrize(
+    ("auth", "arguments", "header"),
+    [
+        ("Bearer", 'Bearer(env("PETSTORE_TOKEN"))', ("authorization", "Bearer t0p-secret")),
+        ("ApiKey", 'ApiKey(env("PETSTORE_TOKEN"), header="X-Key")', ("x-key", "t0p-secret")),
+    ],
+)
+def test_the_short_form_runs(project: Project, api: Api, auth: str, arguments: str, header: tuple[str, str]) -> None:
+    """A file of the short form syncs; what it declares is sent, and no secret comes out."""
+    project.write("syncs/petstore.py", SHORT.format(auth=auth, arguments=arguments))
+    api.items = [{"id": number} for number in range(12)]
+    api.documents["/pets/3"] = None
+    api.refused["/pets/4"] = 422
+    done = project.run_here(
+        "run", "petstore.pets", "--wait", "0", PETSTORE_URL=api.url, PETSTORE_TOKEN="t0p-secret", PETSTORE_REGION="t0p-region"
+    )
+    assert "12 listed" in done.stdout
+    assert {found[header[0]] for found in api.headers} == {header[1]}
+    assert {found["x-tenant"] for found in api.headers} == {"zoo"}
+    assert api.paths[0] == "/pets?region=t0p-region&page=1"
+    assert "t0p" not in done.stdout + done.stderr + (project.folder / "data/syncs.db").read_bytes().decode("latin-1")
+
+
+def test_what_is_missing_is_told_before_anything_opens(project: Project, api: Api) -> None:
+    """`check` and `run` name all missing variables and the client, make no database and ask nobody; so for a wrong value."""
+    text = SHORT.format(auth="Bearer", arguments='Bearer(env("PETSTORE_TOKEN"))').replace(', "north")', ")")
+    project.write("syncs/petstore.py", text)
+    lines = "; ".join(
+        f'{name} is not set (environment variable, or Prefect Secret block "{name.lower().replace("_", "-")}")'
+        for name in ("PETSTORE_TOKEN", "PETSTORE_REGION")
+    )
+    run = project.run_here("run", "petstore.pets", PETSTORE_URL=api.url)
+    assert (run.returncode, run.stderr) == (2, f"syncs: client petstore: {lines}\n")
+    check = project.run_here("check", PETSTORE_URL=api.url)
+    assert check.returncode == 1
+    assert f"client petstore: {lines}" in check.stdout + check.stderr
+    wrong = {"PETSTORE_URL": "t0p.example", "PETSTORE_TOKEN": "x", "PETSTORE_REGION": "x"}
+    run = project.run_here("run", "petstore.pets", **wrong)
+    assert run.stderr == "syncs: client petstore: PETSTORE_URL is wrong: not an absolute http or https URL\n"
+    run = project.run_here("run", "petstore.pets", **wrong | {"PETSTORE_URL": api.url, "PETSTORE_TOKEN": "t0p\n"})
+    assert run.stderr == "syncs: client petstore: the token is empty or has white space around it\n"
+    assert (api.paths, (project.folder / "data").exists()) == ([], False)
