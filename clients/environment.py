@@ -31,7 +31,7 @@ class Env:
         if not isinstance(self.name, str) or not self.name.replace("_", "a").isalnum() or self.name[0].isdigit():
             raise ValueError(f"env: a variable's name has letters, digits and underscores, got {self.name!r}")
         if self.default is not None and not isinstance(self.default, str):
-            raise TypeError(f"env({self.name!r}): the default must be text, got {type(self.default).__name__}")
+            raise ValueError(f"env({self.name!r}): the default must be text, got {type(self.default).__name__}")
 
     def __repr__(self) -> str:
         return f"env({self.name!r})"
@@ -71,8 +71,7 @@ def env(name: str, default: str | None = None) -> Env:
         default: the value if there is neither variable nor block; None makes it an error.
 
     Raises:
-        ValueError: no variable has such a name.
-        TypeError: the default is no text.
+        ValueError: no variable has such a name, or the default is no text.
     """
     return Env(name, default)
 

@@ -52,7 +52,7 @@ def test_names_and_defaults_are_checked_at_once() -> None:
     for name in ("", "1A", "A B", "A=B"):
         with pytest.raises(ValueError, match="letters, digits and underscores"):
             env(name)
-    with pytest.raises(TypeError, match=r"env\('PORT'\): the default must be text, got int"):
+    with pytest.raises(ValueError, match=r"env\('PORT'\): the default must be text, got int"):
         env("PORT", 1)  # type: ignore[arg-type]
 
 
