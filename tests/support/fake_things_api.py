@@ -176,7 +176,7 @@ def fetch(http: Any, entity: Any) -> Any:
 
 def declare(url: str, *, pause: PausePolicy | None = None, client: dict[str, Any] | None = None, **fields: Any) -> Sync:
     """Declare the sync of a remote; `fields` are those of `Sync`, `client` those of `Client`."""
-    of_client = {"connect": lambda _: HttpClient(url, timeout=10), "pause": pause or PausePolicy(), **(client or {})}
+    of_client = {"connect": lambda _: HttpClient(url, timeout=60), "pause": pause or PausePolicy(), **(client or {})}
     of_sync = {
         "listing": Listing("things", Cursor("next"), items="data", key="id", version="v"),
         "fetch": fetch,
