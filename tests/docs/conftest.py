@@ -220,12 +220,17 @@ def check_names() -> Any:
     """Assert that each call, parameter, command and option in a text exists, and return the names of the calls."""
     known = {name: getattr(package, name) for package in (clients, jobs, flows) for name in package.__all__}
 
+    call = re.compile(r"(?<![.\w\\:>])([A-Za-z_]\w*)\(([^()]*(?:\([^()]*\)[^()]*)*)\)")
+
+    def calls_in(text: str) -> list[tuple[str, str]]:
+        """Return each call with its own arguments, and those in its arguments."""
+        found = []
+        for name, arguments in call.findall(text):
+            found += [(name, re.sub(r"\([^()]*\)", "", arguments)), *calls_in(arguments)]
+        return found
+
     def check(text: str) -> set[str]:
-        calls = [
-            (name, re.sub(r"\([^()]*\)", "", arguments))
-            for span in re.findall(r"`([^`]+)`", text)
-            for name, arguments in re.findall(r"(?<![.\w\\:>])([A-Za-z_]\w*)\(([^()]*(?:\([^()]*\)[^()]*)*)\)", span)
-        ]
+        calls = [one for span in re.findall(r"`([^`]+)`", text) for one in calls_in(span)]
         for name, arguments in calls:
             accepted = inspect.signature(known[name]).parameters
             assert set(re.findall(r"\b([a-z_]+)=", arguments)) <= set(accepted), (name, arguments)
