@@ -24,6 +24,9 @@ _UNITS = {
     "w": "weeks",
     "week": "weeks",
 }
+_SECONDS = {"seconds": 1.0, "minutes": 60.0, "hours": 3600.0, "days": 86_400.0, "weeks": 604_800.0}
+_LONGEST = 86_400.0 * 999_999_999
+"""Seconds: what `datetime.timedelta` holds."""
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]+),?\s*")
 _WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _CLOCK = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
@@ -36,20 +39,20 @@ def parse_duration(text: str) -> float:
     Raises:
         UsageError: it is not one, or not longer than nothing.
     """
-    import pendulum
-
     typed = text.strip().lower()
     seconds = 0.0
     try:
         if typed.startswith("p"):
+            import pendulum
+
             found = pendulum.parse(typed.upper())
             if isinstance(found, pendulum.Duration) and not (found.years or found.months):
                 seconds = found.total_seconds()
         elif (parts := _parts(typed)) is not None:
-            seconds = pendulum.duration(**parts).total_seconds()
+            seconds = sum(amount * _SECONDS[unit] for unit, amount in parts.items())
     except (ValueError, OverflowError):
         pass
-    if seconds <= 0:
+    if not 0 < seconds <= _LONGEST:
         raise UsageError(f"{text!r} is not a duration; write 90s, 15m, 2h, '1 day 4 hours' or PT2H")
     return seconds
 
@@ -142,12 +145,19 @@ def clock_text(when: datetime, *, now: datetime) -> str:
 
 def duration_text(seconds: float) -> str:
     """Return a duration with at most two units: `45 seconds`, `17 minutes`, `3 hours 20 minutes`, `2 days 4 hours`."""
-    import pendulum
-
     seconds = max(0.0, seconds)
     unit = 1 if seconds < 90 else 60 if seconds < 86_400 else 3600 if seconds < 7 * 86_400 else 86_400
     rounded = round(seconds / unit) * unit
-    return pendulum.duration(seconds=rounded).in_words(locale="en") if rounded else "0 seconds"
+    return _in_words(rounded) if rounded else "0 seconds"
+
+
+def _in_words(seconds: int) -> str:
+    words = []
+    for unit, size in (("week", 604_800), ("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1)):
+        count, seconds = divmod(seconds, size)
+        if count:
+            words.append(f"{count} {unit}{'' if count == 1 else 's'}")
+    return " ".join(words)
 
 
 def relative_text(when: datetime | None, *, now: datetime) -> str:

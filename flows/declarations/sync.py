@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from clients import Entity, Page
@@ -10,8 +11,9 @@ from flows.declarations.client import Client
 from flows.declarations.path_fetch import PathFetch
 from flows.declarations.schedule import Cron, Every, as_schedule
 from flows.declarations.since import Since
-from flows.declarations.validation import check_id
-from flows.errors import DeclarationError
+from flows.declarations.validation import check_id, is_duration
+from flows.errors import DeclarationError, UsageError
+from flows.time_text import parse_duration
 from jobs import Retry
 
 Listing = Callable[[Any, Any], Iterator[Page]]
@@ -44,6 +46,8 @@ class Sync:
         entity_task_runs: up to this number of entities, each gets a Prefect task run of its own.
         schedule: when it runs by itself: cron text such as `"0 3 * * *"` (UTC), `Cron("0 3 * * *", zone="Europe/Berlin")`, or
             `Every(300)` seconds. `syncs up` and `syncs setup` put it on the Prefect server.
+        late_after: a duration such as `"26h"`, a timedelta or seconds: people get a notice when no run has succeeded for so long,
+            and `syncs list --late` exits 1. Kept as seconds. `None` expects nothing.
 
     Raises:
         DeclarationError: a field has the wrong form.
@@ -67,6 +71,7 @@ class Sync:
     concurrency: int = field(default=8, kw_only=True)
     entity_task_runs: int = field(default=200, kw_only=True)
     schedule: str | Cron | Every | None = field(default=None, kw_only=True)
+    late_after: str | float | timedelta | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         check_id("sync", self.id)
@@ -86,6 +91,7 @@ class Sync:
             raise DeclarationError(f"sync {self.id!r}: timeout must be more than 0 seconds, got {self.timeout}")
         if self.batch < 1 or self.concurrency < 1 or self.entity_task_runs < 0:
             raise DeclarationError(f"sync {self.id!r}: batch and concurrency must be at least 1, entity_task_runs at least 0")
+        object.__setattr__(self, "late_after", _seconds(self.id, self.late_after))
         if not 0 <= self.max_delete_share <= 1:
             raise DeclarationError(f"sync {self.id!r}: max_delete_share must be from 0 to 1, got {self.max_delete_share}")
 
@@ -100,6 +106,10 @@ class Sync:
         """The queue of its jobs."""
         return self.queue or self.client.queue or self.client.id
 
+    def is_late(self, seconds: float | None) -> bool:
+        """Tell whether its last success is too long ago; seconds ago, `None` if it never had one."""
+        return isinstance(self.late_after, float) and (seconds is None or seconds > self.late_after)
+
     def fetch_entity(self, connection: Any, entity: Entity) -> Any:
         """Return what `fetch` returns; a request with the entity's key in its path must have it quoted.
 
@@ -109,3 +119,19 @@ class Sync:
         assert callable(self.fetch)
         with watching(entity):
             return self.fetch(connection, entity)
+
+
+def _seconds(sync: str, late_after: Any) -> float | None:
+    """Return a `late_after` as seconds."""
+    if late_after is None:
+        return None
+    try:
+        found = parse_duration(late_after) if isinstance(late_after, str) else late_after
+    except UsageError as error:
+        raise DeclarationError(f"sync {sync!r}: late_after: {error}") from None
+    found = found.total_seconds() if isinstance(found, timedelta) else found
+    if not is_duration(found):
+        raise DeclarationError(
+            f"sync {sync!r}: late_after must be a duration such as '26h', a timedelta or seconds, got {found!r}"
+        )
+    return float(found)

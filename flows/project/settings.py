@@ -4,7 +4,6 @@ No message of this module contains a value, since any value may be secret. Pydan
 """
 
 import re
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -17,6 +16,7 @@ from pydantic_settings.exceptions import SettingsError as UnreadableSetting
 from flows.declarations.client import Client
 from flows.errors import SettingsError
 from flows.project.env_values import block_of, env_values
+from flows.project.project_name import name_in
 from flows.project.secrets import read_secret
 
 if TYPE_CHECKING:
@@ -55,17 +55,7 @@ class Settings(BaseSettings, env_prefix="SYNCS_"):
         Raises:
             SettingsError: the `pyproject.toml` cannot be read.
         """
-        return self.project.strip() or _name_in(Path("pyproject.toml"))
-
-
-def _name_in(file: Path) -> str | None:
-    try:
-        found = tomllib.loads(file.read_text("utf-8")).get("project", {}).get("name")
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, AttributeError) as error:
-        raise SettingsError(f"{file.absolute()} cannot be read; set SYNCS_PROJECT, or mend it") from error
-    return found if isinstance(found, str) and found else None
+        return self.project.strip() or name_in(Path("pyproject.toml"))
 
 
 def project_settings() -> Settings:

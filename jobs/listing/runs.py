@@ -1,13 +1,10 @@
 """Stores the runs of syncs: one row for each, whatever started it, written when it begins and when it ends."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import and_, bindparam, insert, literal_column, or_, select, update
 
-from jobs.db.clock import UTCDateTime
 from jobs.db.conflicts import retry_on_conflict
 from jobs.db.database import Database
 from jobs.process_identity import is_gone
@@ -21,37 +18,6 @@ LOST = "its process ended without a result"
 """The message of a run that others have closed."""
 
 _RUNNING: Any = literal_column(f"'{RUNNING}'")
-
-
-@dataclass(frozen=True, slots=True)
-class RunView:
-    """One run of a sync."""
-
-    id: int
-    sync: str
-    client: str
-    #: running, success, partial, failed, paused, skipped, interrupted (its process ended without a result).
-    state: str
-    started_at: datetime
-    #: `None` while it runs. Of an interrupted run: when that was noticed.
-    ended_at: datetime | None
-    #: From its beginning to its end, or until now.
-    seconds: float
-    pages: int
-    listed: int
-    queued: int
-    succeeded: int
-    unchanged: int
-    gone: int
-    failed: int
-    deleted: int
-    #: Why its listing ended; `None` while it runs.
-    stopped: str | None
-    message: str
-    #: hand, prefect, work (which continues listings) or python.
-    started_by: str
-    #: The id of its Prefect flow run.
-    flow_run: str | None
 
 
 class Runs:
@@ -85,7 +51,6 @@ class Runs:
         lives = or_(run.c.alive_until > db.now, select(listing.c.sync).where(holds).exists()).label("lives")
         self._open = select(run.c.id, run.c.worker, lives).where(run.c.state == _RUNNING)
         self._close = update(run).where(this, run.c.state == _RUNNING).values(closed)
-        self._columns = (*(run.c[name] for name in _READ), lives, db.now.label("now"))
 
     @retry_on_conflict
     def begin(
@@ -137,37 +102,9 @@ class Runs:
                 closed += connection.execute(self._close, {"b_id": run_id}).rowcount
         return closed
 
-    def latest(self, sync: str | None = None, *, limit: int = 50) -> list[RunView]:
-        """Return runs, the newest first. One whose process is gone is shown as interrupted before somebody has closed it.
-
-        Args:
-            sync: only of this one.
-            limit: the most to return.
-        """
-        statement = select(*self._columns).order_by(run.c.id.desc()).limit(limit)
-        if sync is not None:
-            statement = statement.where(run.c.sync == sync)
-        with self._db.read() as connection:
-            return [_view(row) for row in connection.execute(statement)]
-
 
 _ENDED = ("state", "stopped", "message", *COUNTS)
-
-_READ = (
-    "id", "sync", "client", "state", "started_at", "ended_at", "stopped", "message", "started_by", "flow_run", "worker", *COUNTS,
-)  # fmt: skip
 
 
 def _is_dead(row: Any) -> bool:
     return is_gone(row.worker) or not row.lives
-
-
-def _view(row: Any) -> RunView:
-    found = dict(row._mapping)
-    lives, now, worker = found.pop("lives"), found.pop("now"), found.pop("worker")
-    now = UTCDateTime().process_result_value(now, None)
-    assert now is not None
-    if found["state"] == RUNNING and (is_gone(worker) or not lives):
-        found |= {"state": INTERRUPTED, "message": LOST}
-    seconds = ((found["ended_at"] or now) - found["started_at"]).total_seconds()
-    return RunView(seconds=max(0.0, round(seconds, 3)), **found)

@@ -29,6 +29,8 @@ from jobs.listing.listing_claim import ListingClaim
 from jobs.listing.page_plan import Item, PageResult
 from jobs.pauses.pause import OpenPause
 from jobs.pauses.probe import Probe
+from jobs.reading.reader import Reader, open_reader
+from jobs.reading.runs import RunView, latest_runs
 from jobs.schema.job_tables import record as table
 from tests import ROOT
 
@@ -99,6 +101,19 @@ def content(data: Any, version: str | None = None) -> Content:
 def finish(store: JobStore, *dones: JobResult) -> list[str]:
     """Finish and return the new states."""
     return [settled.state for settled in store.finish(dones)]
+
+
+def reading(store: JobStore) -> Reader:
+    """Open a store's database as the commands do that only ask."""
+    found = open_reader(store.db.url.render_as_string(hide_password=False), project=None)
+    assert found is not None
+    return found
+
+
+def runs(store: JobStore, sync: str | None = None, *, limit: int = 50) -> list[RunView]:
+    """Return the history of runs, the newest first."""
+    with reading(store) as reader:
+        return latest_runs(reader, sync, limit=limit)
 
 
 def query(store: JobStore, statement: str, **values: Any) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """`syncs runs`: the history of runs, whatever started them. Only reads."""
 
-from contextlib import closing
+from datetime import UTC, datetime
 
 import click
 
@@ -24,14 +24,16 @@ def runs(sync: str | None, limit: int) -> CommandOutput:
       syncs runs petstore.pets --limit 5
       syncs runs --json | jq '.[] | select(.state == "failed")'
     """
-    from flows.project.settings import open_store
+    from flows.project.database_reader import read_database
+    from jobs.reading.runs import latest_runs
 
-    with closing(open_store()) as store:
-        found = store.runs.latest(sync, limit=limit)
-        if sync is not None and not found:
-            # One that is not declared any more may still have runs.
-            read_declarations().sync(sync)
-        now = store.views.now()
+    found, now = [], datetime.now(UTC)
+    if (reader := read_database()) is not None:
+        with reader:
+            found, now = latest_runs(reader, sync, limit=limit), reader.now()
+    if sync is not None and not found:
+        # One that is not declared any more may still have runs.
+        read_declarations().sync(sync)
     rows = [
         (
             one.sync,

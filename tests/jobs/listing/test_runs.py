@@ -6,9 +6,10 @@ from typing import Any
 
 from jobs import JobStore
 from jobs.listing.listing_claim import ListingClaim
-from jobs.listing.runs import COUNTS, LOST
+from jobs.listing.runs import COUNTS, INTERRUPTED, LOST, RUNNING
 from jobs.process_identity import this_worker
-from tests.support.store_helpers import ELSEWHERE, LANE, change, query
+from jobs.reading import runs as reading
+from tests.support.store_helpers import ELSEWHERE, LANE, change, query, runs
 
 #: A process of this host that has ended: nobody has this number and this start.
 GONE = f"{this_worker().rpartition(':')[0].rpartition(':')[0]}:1:0"
@@ -28,24 +29,24 @@ def end(store: JobStore, run: int, state: str = "success", **values: Any) -> Non
 
 def states(store: JobStore) -> list[str]:
     """Return the states as people see them, the newest first."""
-    return [one.state for one in store.runs.latest()]
+    return [one.state for one in runs(store)]
 
 
 def test_a_run_from_beginning_to_end(store: JobStore) -> None:
     """It is there while it runs, and afterwards with its numbers; lists are of one sync or of all, the newest first."""
     first = begin(store, flow_run="f1", started_by="prefect")
-    (running,) = store.runs.latest()
+    (running,) = runs(store)
     assert (running.id, running.state, running.ended_at, running.flow_run) == (first, "running", None, "f1")
     other = begin(store, "api.others")
     end(store, first, "partial", listed=12, failed=3, deleted=1, message="3 of 12 failed")
-    found = {one.id: one for one in store.runs.latest()}
+    found = {one.id: one for one in runs(store)}
     assert list(found) == [other, first]
     one = found[first]
     assert (one.state, one.listed, one.failed, one.deleted, one.started_by) == ("partial", 12, 3, 1, "prefect")
     assert one.ended_at is not None
     assert one.ended_at >= one.started_at
-    assert [one.id for one in store.runs.latest(LANE.type)] == [first]
-    assert [one.id for one in store.runs.latest(limit=1)] == [other]
+    assert [one.id for one in runs(store, LANE.type)] == [first]
+    assert [one.id for one in runs(store, limit=1)] == [other]
 
 
 def test_a_dead_process_leaves_an_interrupted_run(store: JobStore) -> None:
@@ -60,7 +61,7 @@ def test_a_dead_process_leaves_an_interrupted_run(store: JobStore) -> None:
     begin(store, "api.silent", worker=ELSEWHERE, patience=0)
     change(store, f"UPDATE run SET alive_until = {LONG_AGO[store.db.dialect]} WHERE sync <> 'api.waits'")
     change(store, f"UPDATE run SET alive_until = '2999-01-01' WHERE id = {mine}")
-    seen = {one.sync: one.state for one in store.runs.latest()}
+    seen = {one.sync: one.state for one in runs(store)}
     expected = {
         "api.silent": "interrupted",
         "api.lists": "running",
@@ -70,9 +71,9 @@ def test_a_dead_process_leaves_an_interrupted_run(store: JobStore) -> None:
     }
     assert seen == expected
     assert store.runs.close_dead() == 2
-    assert {one.sync: one.state for one in store.runs.latest()} == expected
+    assert {one.sync: one.state for one in runs(store)} == expected
     assert query(store, "SELECT count(*) AS n FROM run WHERE state = 'interrupted' AND ended_at IS NOT NULL") == [{"n": 2}]
-    assert {one.message for one in store.runs.latest() if one.state == "interrupted"} == {LOST}
+    assert {one.message for one in runs(store) if one.state == "interrupted"} == {LOST}
     assert store.runs.close_dead() == 0
 
 
@@ -81,7 +82,7 @@ def test_a_run_that_was_closed_by_mistake_stores_its_own_end(store: JobStore) ->
     run = begin(store, worker=ELSEWHERE, patience=-1)
     assert store.runs.close_dead() == 1
     end(store, run, listed=5)
-    (found,) = store.runs.latest()
+    (found,) = runs(store)
     assert (found.state, found.listed, found.message) == ("success", 5, "")
 
 
@@ -90,19 +91,24 @@ def test_the_next_run_closes_those_that_lost_the_right(store: JobStore) -> None:
     lost, waits, takes = (begin(store, worker=ELSEWHERE) for _ in range(3))
     store.runs.claimed(lost, LANE.type, 4)
     store.runs.claimed(takes, LANE.type, 5)
-    assert {one.id: one.state for one in store.runs.latest()} == {lost: "interrupted", waits: "running", takes: "running"}
+    assert {one.id: one.state for one in runs(store)} == {lost: "interrupted", waits: "running", takes: "running"}
 
 
 def test_runs_are_kept_like_jobs(store: JobStore) -> None:
     """Successes for 7 days, others for 30, by the queue; the last run of a sync and its last success stay."""
-    runs = [begin(store) for _ in range(6)]
-    for run, state in zip(runs, ("success", "success", "failed", "skipped", "failed", "failed"), strict=True):
+    ids = [begin(store) for _ in range(6)]
+    for run, state in zip(ids, ("success", "success", "failed", "skipped", "failed", "failed"), strict=True):
         end(store, run, state)
     begin(store, "api.running")
-    ages = dict(zip(runs, (50, 45, 35, 8, 20, 1), strict=True))
+    ages = dict(zip(ids, (50, 45, 35, 8, 20, 1), strict=True))
     for run, age in ages.items():
         now = "datetime('now', '-{} days') || '.000000'" if store.db.dialect == "sqlite" else "now() - interval '{} days'"
         change(store, f"UPDATE run SET ended_at = {now.format(age)} WHERE id = {run}")
     assert store.retention.prune().runs == 3
-    assert [one.id for one in store.runs.latest(LANE.type)] == [runs[5], runs[4], runs[1]]
+    assert [one.id for one in runs(store, LANE.type)] == [ids[5], ids[4], ids[1]]
     assert states(store).count("running") == 1
+
+
+def test_reading_repeats_what_writing_says() -> None:
+    """`jobs.reading` imports no SQLAlchemy, so that it repeats the words."""
+    assert (reading.RUNNING, reading.INTERRUPTED, reading.LOST) == (RUNNING, INTERRUPTED, LOST)

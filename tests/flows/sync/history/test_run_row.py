@@ -15,8 +15,9 @@ from flows.sync import run as engine
 from flows.sync.unfinished_listings import UnfinishedListings
 from flows.worker.queue_processing import work
 from jobs import JobStore
-from jobs.listing.runs import RunView
+from jobs.reading.runs import RunView
 from tests.support.fake_things_api import CLIENT, SYNC, Fault, Remote, declare, serving
+from tests.support.store_helpers import runs
 
 LISTING = Listing("things", Cursor("next"), items="data", key="id")
 CALM = PausePolicy(after=1000)
@@ -32,14 +33,14 @@ def remote() -> Iterator[Remote]:
 
 def last(store: JobStore) -> RunView:
     """Return the newest run."""
-    return store.runs.latest(limit=1)[0]
+    return runs(store, limit=1)[0]
 
 
 def test_each_run_leaves_a_row(store: JobStore, remote: Remote) -> None:
     """With the numbers of its result, whatever its state; a dry run leaves none."""
     sync = declare(remote.url, listing=LISTING, delete_missing=True)
     engine.run(sync, store, dry_run=True)
-    assert store.runs.latest() == []
+    assert runs(store) == []
     result = engine.run(sync, store, started_by="hand")
     one = last(store)
     assert (one.sync, one.client, one.state, one.stopped) == (SYNC, CLIENT, "success", "end")
@@ -49,7 +50,7 @@ def test_each_run_leaves_a_row(store: JobStore, remote: Remote) -> None:
     del remote.things["k29"]
     engine.run(sync, store)
     assert (last(store).unchanged, last(store).deleted, last(store).started_by) == (29, 1, "python")
-    assert len(store.runs.latest()) == 2
+    assert len(runs(store)) == 2
 
 
 def test_an_exception_closes_the_row(store: JobStore, remote: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,7 +76,7 @@ def test_a_continued_listing_is_a_run_of_the_worker(store: JobStore, remote: Rem
             listings=lambda syncs, halt: UnfinishedListings(store, registry, syncs, stop=halt),
         )
     assert (last(store).started_by, last(store).state) == ("work", "success")
-    assert len(store.runs.latest()) == 2
+    assert len(runs(store)) == 2
 
 
 def test_a_killed_run_is_closed_by_maintain(store: JobStore, remote: Remote, database_url: str) -> None:
