@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from flows.project.project_name import name_in
+from flows.project.discovery import project_name_in
 from jobs.reading.reader import Reader, is_missing, open_reader
 
 DEFAULT_URL = "sqlite:///data/syncs.db"
@@ -19,7 +19,7 @@ def read_database() -> Reader | None:
     url = _variable("SYNCS_DATABASE_URL") or DEFAULT_URL
     if is_missing(url):
         return None
-    reader = open_reader(url, project=_variable("SYNCS_PROJECT").strip() or name_in(Path("pyproject.toml")))
+    reader = open_reader(url, project=_variable("SYNCS_PROJECT").strip() or project_name_in(Path("pyproject.toml")))
     if reader is not None:
         return reader
     # Something is unusual. This says what is wrong, or makes or claims the tables; its connections are set up for any case.

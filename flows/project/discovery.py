@@ -8,12 +8,15 @@ exist once.
 import hashlib
 import importlib.util
 import sys
+import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
+
+from flows.errors import SettingsError
 
 ENTRY_POINTS = "sync_clients"
 """The entry point group of installed distributions."""
@@ -192,3 +195,18 @@ def _line(error: BaseException, file: Path | None) -> int | None:
             found = trace.tb_lineno
         trace = trace.tb_next
     return found
+
+
+def project_name_in(file: Path) -> str | None:
+    """Return the name that a `pyproject.toml` says; `None` where there is no such file or it says none.
+
+    Raises:
+        SettingsError: it cannot be read.
+    """
+    try:
+        found = tomllib.loads(file.read_text("utf-8")).get("project", {}).get("name")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, AttributeError) as error:
+        raise SettingsError(f"{file.absolute()} cannot be read; set SYNCS_PROJECT, or mend it") from error
+    return found if isinstance(found, str) and found else None

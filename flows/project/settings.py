@@ -15,8 +15,8 @@ from pydantic_settings.exceptions import SettingsError as UnreadableSetting
 
 from flows.declarations.client import Client
 from flows.errors import SettingsError
+from flows.project.discovery import project_name_in
 from flows.project.env_values import block_of, env_values
-from flows.project.project_name import name_in
 from flows.project.secrets import read_secret
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Settings(BaseSettings, env_prefix="SYNCS_"):
         Raises:
             SettingsError: the `pyproject.toml` cannot be read.
         """
-        return self.project.strip() or name_in(Path("pyproject.toml"))
+        return self.project.strip() or project_name_in(Path("pyproject.toml"))
 
 
 def project_settings() -> Settings:
