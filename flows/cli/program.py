@@ -6,6 +6,7 @@ from clients.package_version import VERSION
 from flows.cli.command import Program
 
 COMMANDS = {
+    "init": "project_commands.init:init",
     "list": "sync_commands.list:list_",
     "run": "sync_commands.run:run",
     "runs": "sync_commands.runs:runs",
