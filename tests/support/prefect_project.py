@@ -33,6 +33,9 @@ NO_KEEP = httpx.Limits(max_keepalive_connections=0)
 HANG = 240.0
 """Seconds after which something that a test waits for hangs; what it waits for comes within few, but on a busy machine."""
 
+ALLOWED = "tunnel.example"
+"""A name under which the server of the tests may be asked besides; nothing else tells Prefect of it."""
+
 PAYLOAD = "payload-71ac-must-not-show"
 """Stands in every record that the API serves."""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.prefect_project import HANG, ApiServer, Project, make_project
+from tests.support.prefect_project import ALLOWED, HANG, ApiServer, Project, make_project
 
 
 @pytest.fixture(scope="session")
@@ -42,6 +42,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 def _both_ups(tmp_path_factory: pytest.TempPathFactory, api_url: str) -> Iterator[tuple[Project, list[dict[str, Any]]]]:
     """Start `syncs up` twice at the same moment; yield what both said, and stop everything in the end."""
     project = make_project(tmp_path_factory.mktemp("project"), api_url)
+    project.environment["SYNCS_ALLOWED_HOSTS"] = ALLOWED
     ups = [project.start("up", "--port", str(project.port), "--json") for _ in range(2)]
     try:
         said = [up.communicate(timeout=HANG) for up in ups]

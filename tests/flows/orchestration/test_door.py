@@ -9,12 +9,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pytest_httpserver import HTTPServer
 
 from tests import ROOT
 from tests.support.chromium import browsing
@@ -49,12 +50,16 @@ class OwnProject(Project):
         """The default."""
         return self.folder / ".prefect"
 
-    def command(self, module: str, *arguments: str) -> str:
-        """Run a command to its end, successfully, and return what it said."""
-        done = subprocess.run(
+    def ended(self, module: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """Run a command to its end."""
+        return subprocess.run(
             [sys.executable, "-m", module, *arguments], cwd=self.folder, env=self.environment, text=True, capture_output=True,
             stdin=subprocess.DEVNULL, timeout=HANG, check=False,
         )  # fmt: skip
+
+    def command(self, module: str, *arguments: str) -> str:
+        """Run a command to its end, successfully, and return what it said."""
+        done = self.ended(module, *arguments)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -103,19 +108,50 @@ def test_commands_reach_it_past_the_proxy(own: OwnProject) -> None:
 
 
 def test_prefect_command_finds_it(own: OwnProject) -> None:
-    """In the project's folder, `prefect` needs no variable: `prefect.toml` names the home, whose profile says the rest."""
-    # It goes through the proxies of the environment; ours is not the place to change that.
-    direct = {name: value for name, value in own.environment.items() if not name.lower().endswith("_proxy")}
-    plain = OwnProject(own.folder, direct, own.port)
-    assert "syncs" in plain.command("prefect", "work-pool", "ls")
+    """In the project's folder, `prefect` needs no variable but that for its proxy: `prefect.toml` names home and profile."""
+    proxied = own.ended("prefect", "work-pool", "ls")
+    assert (proxied.returncode, "syncs" in proxied.stdout) == (1, False)
+    direct = replace(own, environment={**own.environment, "NO_PROXY": "127.0.0.1"})
+    assert "syncs" in direct.command("prefect", "work-pool", "ls")
     assert own.auth_string not in (own.folder / "prefect.toml").read_text()
-    assert own.auth_string not in plain.command("prefect", "config", "view")
+    assert own.auth_string not in direct.command("prefect", "config", "view")
+
+
+def test_prefect_command_signs_in_to_other_servers_too(own: OwnProject, httpserver: HTTPServer) -> None:
+    """Where a variable names another one, Prefect sends the auth string of the profile, unless a variable names that too."""
+    base = {**own.environment, "NO_PROXY": "localhost", "PREFECT_API_URL": httpserver.url_for("/api")}
+    for more, sent in (({}, own.auth_string), ({"PREFECT_API_AUTH_STRING": "me:other"}, "me:other")):
+        replace(own, environment={**base, **more}).ended("prefect", "work-pool", "ls")
+        seen = [request.authorization for request, _ in httpserver.log]
+        httpserver.clear_log()
+        assert {f"{one.username}:{one.password}" for one in seen if one} == {sent}
+
+
+def test_up_shows_the_sign_in_on_a_terminal_only(own: OwnProject) -> None:
+    """A log gets the name of the file, a person what stands in it."""
+    command = [sys.executable, "-m", "flows", "up"]
+    of_it: dict[str, Any] = {"cwd": own.folder, "env": own.environment, "stdin": subprocess.DEVNULL, "stderr": subprocess.STDOUT}
+    said = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=HANG, check=True, **of_it).stdout
+    assert (own.auth_string in said, str(own.home / "auth-string") in said) == (False, True)
+    ours, terminal = os.openpty()
+    with subprocess.Popen(command, stdout=terminal, **of_it):
+        os.close(terminal)
+        shown = b""
+        # Linux says EIO when the last one has closed the terminal.
+        with suppress(OSError):
+            while some := os.read(ours, 4096):
+                shown += some
+    os.close(ours)
+    assert own.auth_string in shown.decode()
 
 
 def test_files_are_for_their_owner_in_spite_of_the_umask(own: OwnProject) -> None:
     """Prefect home, logs and database are; a file that a command of the user's writes is as the umask says."""
     own.command("flows", "run", "tiny.good")
     found = {**_modes(own.home), **_modes(own.folder / "data")}
+    # What the `prefect` command keeps there is its own, in a folder that is shut.
+    found = {path: mode for path, mode in found.items() if ".sdk_telemetry" not in path}
+    assert found[str(own.home)] == 0o700
     assert {path: oct(mode) for path, mode in found.items() if mode & 0o077} == {}
     assert any(path.endswith("syncs.db") for path in found)
     # The worker and its runs have the umask of the shell: what they export is not ours to shut.

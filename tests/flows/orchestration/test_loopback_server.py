@@ -2,22 +2,27 @@
 
 import base64
 import json
+import os
 import socket
+import sqlite3
 import stat
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import httpx
 import psutil
 import pytest
+from cryptography.fernet import Fernet
 from prefect.blocks.system import Secret
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from flows.orchestration.prefect_client import open_client
 from flows.project.secrets import read_secret_at
-from tests.support.prefect_project import HANG, Project, browser, until
+from tests.support.prefect_project import ALLOWED, HANG, TOKEN, Project, browser, until
 
 AUTOMATION = {
     "name": "of a web page",
@@ -72,7 +77,12 @@ def test_token_of_a_page_is_not_enough(project: Project) -> None:
         assert other_user.get("/csrf-token", params={"client": "me"}).status_code == 401
         user, _, password = project.auth_string.partition(":")
         assert other_user.get("/csrf-token", params={"client": "me"}, auth=(user, password[:-1])).status_code == 401
-        assert other_user.post("/automations/", json=AUTOMATION, auth=(user, password)).status_code == 403
+        for method, path in (
+            ("POST", "automations/"), ("POST", "block_documents/filter"), ("PUT", f"automations/{uuid4()}"),
+            ("PATCH", f"automations/{uuid4()}"), ("DELETE", f"automations/{uuid4()}"),
+        ):  # fmt: skip
+            answer = other_user.request(method, f"/{path}", json=AUTOMATION, auth=(user, password))
+            assert (answer.status_code, "CSRF" in answer.text) == (403, True)
     assert AUTOMATION["name"] not in _names(project)
 
 
@@ -91,6 +101,55 @@ def test_another_user_sees_nothing(project: Project) -> None:
         page = client.get(f"{root}/v2/", headers={"Accept": "text/html"})
         assert page.headers["x-frame-options"] == "SAMEORIGIN"
         assert project.auth_string.partition(":")[2] not in shown.text + page.text
+
+
+@pytest.mark.slow
+def test_nothing_else_answers_without_the_auth_string(project: Project) -> None:
+    """Each path of Prefect's own list, and those that every server of its kind has."""
+    with browser(base_url=f"http://127.0.0.1:{project.port}") as other_user:
+        known = other_user.get("/openapi.json").json()["paths"]
+        assert len(known) > 100
+        asked = [(method.upper(), f"/api{path}") for path, methods in known.items() for method in methods]
+        others = ("/api/docs", "/api/openapi.json", "/api/redoc", "/api/metrics", "/api/static/x", "/metrics")
+        asked += [("GET", path) for path in others]
+        answers = {(method, path): other_user.request(method, path).status_code for method, path in asked}
+        shut = {one for one, code in answers.items() if code in (401, 403)}
+        # A path without a file is the page that says so itself.
+        assert other_user.get("/metrics").text == other_user.get("/no-such-page").text
+        assert set(answers) - shut == {("GET", "/api/health"), ("GET", "/api/ready"), ("GET", "/metrics")}
+        # What Prefect can be asked for at all, which everybody may know.
+        assert [other_user.get(path).status_code for path in ("/docs", "/redoc", "/ui-settings")] == [200] * 3
+
+
+def test_a_forwarded_name_needs_the_auth_string_too(project: Project) -> None:
+    """A name of `SYNCS_ALLOWED_HOSTS` is let through, with and without a port; Prefect itself looks at none."""
+    for host in (ALLOWED, f"{ALLOWED}:8443"):
+        forwarded = {"Host": host, "Origin": f"https://{host}"}
+        with browser(base_url=project.url, headers=forwarded) as client:
+            assert client.get("/health").json() is True
+            assert client.get("/admin/version").status_code == 401
+            assert client.get("/admin/version", auth=project.sign_in).status_code == 200
+
+
+def test_the_server_alone_listens(project: Project, both_ups: list[dict[str, Any]]) -> None:
+    """On one port; the worker on none."""
+    server, worker = (psutil.Process(both_ups[0][name]) for name in ("server_pid", "worker_pid"))
+    heard = [
+        (each.laddr.ip, each.laddr.port, process.pid)
+        for process in (server, *server.children(recursive=True), worker, *worker.children(recursive=True))
+        for each in process.net_connections("inet")
+        if each.status == "LISTEN"
+    ]
+    assert heard == [("127.0.0.1", project.port, server.pid)]
+
+
+def test_settings_of_clients_are_in_private_environments(project: Project, both_ups: list[dict[str, Any]]) -> None:
+    """Server and worker have what the shell had; only the user and root may read it."""
+    for name in ("server_pid", "worker_pid"):
+        of_it = Path(f"/proc/{both_ups[0][name]}/environ")
+        if of_it.exists():
+            assert f"TINY_TOKEN={TOKEN}".encode() in of_it.read_bytes().split(b"\0")
+            assert stat.S_IMODE(of_it.stat().st_mode) == 0o400
 
 
 def _socket(project: Project, path: str, *, host: str = "127.0.0.1", origin: str | None = None) -> ClientConnection:
@@ -181,5 +240,30 @@ def test_secret_block_is_read(project: Project, monkeypatch: pytest.MonkeyPatch)
     with open_client(project.url):
         until(lambda: Secret(value="s-1").save("door-secret", overwrite=True))
     assert read_secret_at(project.url, "door-secret") == "s-1"
+    # Its file does not show it, and holds the key that opens it.
+    with closing(sqlite3.connect(f"file:{project.home}/prefect.db?mode=ro", uri=True)) as connection:
+        [(sealed,)] = connection.execute("SELECT data FROM block_document WHERE name = 'door-secret'").fetchall()
+        [(key,)] = connection.execute("SELECT value FROM configuration WHERE key = 'ENCRYPTION_KEY'").fetchall()
+    assert "s-1" not in sealed
+    assert json.loads(Fernet(json.loads(key)["fernet_key"]).decrypt(json.loads(sealed))) == {"value": "s-1"}
     monkeypatch.setenv("PREFECT_HOME", str(project.folder / "elsewhere"))
     assert read_secret_at(project.url, "door-secret") is None
+
+
+@pytest.mark.slow
+def test_who_has_the_auth_string_runs_commands(project: Project, tmp_path: Path) -> None:
+    """A deployment names the command that the worker runs, as the user whose worker it is."""
+    [known] = [each for each in project.find("deployments") if each["name"] == "maintain"]
+    made = tmp_path / "made"
+    with browser(base_url=project.url, auth=project.sign_in) as who:
+        asked = {
+            "name": "of somebody", "flow_id": known["flow_id"], "work_pool_name": "syncs", "entrypoint": known["entrypoint"],
+            "job_variables": {"command": f"touch {made}"},
+        }  # fmt: skip
+        deployment = who.post("/deployments/", json=asked).raise_for_status().json()["id"]
+        try:
+            who.post(f"/deployments/{deployment}/create_flow_run", json={"state": {"type": "SCHEDULED"}}).raise_for_status()
+            until(made.exists)
+        finally:
+            who.delete(f"/deployments/{deployment}")
+    assert made.stat().st_uid == os.getuid()

@@ -356,6 +356,8 @@ def test_a_killed_server_holds_no_run_up(project: Project, api_server: ApiServer
         assert (process.returncode, document["state"], document["pending"]) == (0, "success", 0), err
         assert "Prefect does not show all of this run" in err
         assert not project.syncs("status")["server"]
+        # Only `down` takes it from the `prefect` command.
+        assert project.auth_string in (project.home / "profiles.toml").read_text()
         again = project.syncs("up", "--port", str(project.port))
         assert again["started"]
         assert again["server_pid"] != dead

@@ -33,7 +33,11 @@ def test_homes_have_different_ones(home: Path) -> None:
     """No two projects share one."""
     other = home / "other"
     other.mkdir()
-    assert make_auth_string(home) != make_auth_string(other)
+    found = make_auth_string(home)
+    assert make_auth_string(other) != found
+    # And who deletes it gets a new one.
+    (home / "auth-string").unlink()
+    assert make_auth_string(home) != found
 
 
 @pytest.mark.parametrize("text", ["", "no-colon", "a:b\nc:d", "syncs:\xff"])
