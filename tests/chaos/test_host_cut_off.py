@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -11,7 +12,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,8 @@ pytestmark = [
 ]
 
 ROOT = Path(__file__).parents[2]
-LEASE = 10
-DECLARED = f"""
+DECLARED = """
+import os
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -40,14 +41,15 @@ from flows import Client, JobType
 from jobs import Queue, Retry
 
 ledger = Client("ledger", connect=lambda _: nullcontext(), queue="ledger")
-queue = Queue("ledger", lease={LEASE})
+queue = Queue("ledger", lease=float(os.environ["LEASE"]))
 
 
 def write(job, _):
-    job.session.execute(text("INSERT INTO line (job_id) VALUES (:id)"), {{"id": job.id}})
-    print("holding", flush=True)
-    while Path("hold").exists():
-        time.sleep(0.1)
+    job.session.execute(text("INSERT INTO line (job_id) VALUES (:id)"), {"id": job.id})
+    if "HOLD" in os.environ:
+        print("holding", flush=True)
+        while Path("hold").exists():
+            time.sleep(0.1)
 
 
 lines = JobType("ledger.line", ledger, process=write, retry=Retry(max_retries=0))
@@ -130,12 +132,11 @@ def until(true: Callable[[], object], seconds: float) -> float:
 
 
 def test_a_host_without_power_frees_its_rows(tmp_path: Path, chaos: Any) -> None:
-    """A job has written through its session when the cable is pulled: the server lets go of it, another worker does the job."""
+    """Jobs have written through their session when the cable is pulled: the server lets go of them, another host does all."""
     # The quick form with keepalives of seconds, the long one with ours, which take about 50.
     quick = "-c tcp_keepalives_idle=2 -c tcp_keepalives_interval=1 -c tcp_keepalives_count=2 -c tcp_user_timeout=3000"
-    options, bound = chaos.scaled(
-        (f"?tcp_user_timeout=3000&options={quick.replace(' ', '%20').replace('=', '%3D')}", 2 * LEASE), ("", 120)
-    )
+    quick = f"?tcp_user_timeout=3000&options={quick.replace(' ', '%20').replace('=', '%3D')}"
+    options, lease, n = chaos.scaled((quick, 10, 20), ("", 60, 3000))
     (tmp_path / "syncs").mkdir()
     (tmp_path / "syncs" / "ledger.py").write_text(DECLARED)
     (tmp_path / "hold").touch()
@@ -145,11 +146,14 @@ def test_a_host_without_power_frees_its_rows(tmp_path: Path, chaos: Any) -> None
             "SYNCS_DATABASE_URL": url + options,
             "PYTHONPATH": str(ROOT),
             "PREFECT_HOME": str(tmp_path / ".p"),
+            "LEASE": str(lease),
         }
         command = [sys.executable, "-m", "flows"]
         started: dict[str, Any] = {"cwd": tmp_path, "env": known, "text": True}
-        subprocess.run([*command, "enqueue", "ledger.line", "1"], check=True, capture_output=True, timeout=120, **started)
-        with psycopg.connect(url, autocommit=True) as connection:
+        numbers = json.dumps(list(range(n)))
+        queued = [*command, "enqueue", "ledger.line", "-", "--many"]
+        subprocess.run(queued, input=numbers, check=True, capture_output=True, timeout=120, **started)
+        with psycopg.connect(url, autocommit=True) as connection, ExitStack() as workers:
             connection.execute("CREATE TABLE line (job_id bigint PRIMARY KEY)")
 
             def count(what: str) -> int:
@@ -157,23 +161,34 @@ def test_a_host_without_power_frees_its_rows(tmp_path: Path, chaos: Any) -> None
                 assert row is not None
                 return int(row[0])
 
-            there = subprocess.Popen(
-                ["ip", "netns", "exec", host.name, *command, "work"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, **started
-            )
-            try:
-                assert there.stdout is not None
-                assert any("holding" in line for line in there.stdout)
-                host.cut()
-                held = f"pg_stat_activity WHERE client_addr = '{host.its_address}'"
-                assert count(held) > 0
-                seconds = until(lambda: count(held) == 0, bound + 40)
-                assert seconds < bound, f"the rows of a host that is gone were held for {seconds:.0f} s"
-                (tmp_path / "hold").unlink()
-                subprocess.run([*command, "work", "--max-jobs", "1"], capture_output=True, timeout=120, check=False, **started)
-                assert (count("job WHERE state = 'success'"), count("line")) == (1, 1)
-                there.send_signal(signal.SIGTERM)
-                ended = until(lambda: there.poll() is not None, 90)
-            finally:
-                there.kill()
-                there.communicate()
-    chaos.tell("a host cut off", jobs=1, trouble=1, seconds=seconds, sigterm=ended)
+            def work(*before: str, **more: str) -> subprocess.Popen[str]:
+                out = subprocess.PIPE if more else subprocess.DEVNULL
+                environment_of_it = {**started, "env": {**known, **more}}
+                worker = subprocess.Popen([*before, *command, "work"], stdout=out, stderr=subprocess.DEVNULL, **environment_of_it)
+                workers.callback(worker.communicate)
+                workers.callback(worker.kill)
+                return worker
+
+            there = work("ip", "netns", "exec", host.name, HOLD="1")
+            assert there.stdout is not None
+            assert any("holding" in line for line in there.stdout)
+            host.cut()
+            began = time.monotonic()
+            held = f"pg_stat_activity WHERE client_addr = '{host.its_address}'"
+            assert count(held) > 0
+            here = work()
+            seconds = until(lambda: count(held) == 0, 2 * lease + 40)
+            assert seconds < 2 * lease, f"the rows of a host that is gone were held for {seconds:.0f} s"
+            until(lambda: count("job WHERE state = 'success'") == n or time.monotonic() - began > 2 * lease, 300)
+            stuck = count(f"job WHERE state = 'processing' AND lease_until < now() - interval '{lease} seconds'")
+            until(lambda: count("job WHERE state IN ('queued', 'processing')") == 0, 300)
+            failed, done, lines = count("job WHERE state = 'failure'"), count("job WHERE state = 'success'"), count("line")
+            of_jobs = count("(SELECT DISTINCT job_id FROM line) AS known")
+            figures = {"failed": failed, "lost": n - of_jobs, "doubled": lines - of_jobs, "stuck": stuck}
+            assert (done, figures) == (n, dict.fromkeys(figures, 0))
+            assert count("job WHERE rescues > 0") > 0
+            (tmp_path / "hold").unlink()
+            for worker in (there, here):
+                worker.send_signal(signal.SIGTERM)
+            ended = until(lambda: there.poll() is not None and here.poll() is not None, 90)
+    chaos.tell("a host cut off", jobs=n, trouble=1, seconds=seconds, sigterm=ended, **figures)
