@@ -30,7 +30,7 @@ PAGINATORS = (
 
 
 #: Their code needs files and programs that a test of their own makes, see `test_how_tos`.
-TESTED_APART = ("docs/alembic.md",)
+TESTED_APART = ("docs/alembic.md", "docs/pandas-and-duckdb.md")
 
 
 def files(pages: dict[str, Page]) -> list[Block]:

@@ -6,12 +6,13 @@ import json
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -25,13 +26,39 @@ from tests import ROOT
 
 if TYPE_CHECKING:
     from tests.conftest import Postgres
-    from tests.docs.conftest import Page
+    from tests.docs.conftest import Page, Petstore
 
 
 def named_blocks(page: Page) -> dict[str, str]:
     """Return the blocks below a line that names a file, by the name of the file."""
     found = re.findall(r"^[^\n]*`([^`\n]+)`[^`\n]*:\n\n```\w+\n(.*?)^```$", page.text, re.MULTILINE | re.DOTALL)
     return {Path(name).name: body for name, body in found}
+
+
+@pytest.fixture
+def stored_pets(pages: dict[str, Page], project: Path, petstore: Petstore, run_here: Any) -> None:
+    """A project whose sync `petstore.pets` has stored 25 pets."""
+    (block,) = [one for one in pages["docs/coming-from-dlt.md"].blocks if one.language == "python"]
+    (project / "syncs/petstore.py").write_text(block.text)
+    assert run_here("petstore.pets")["succeeded"] == 25
+
+
+def test_the_records_are_read_without_more(pages: dict[str, Page], stored_pets: None) -> None:
+    """The last query of the page counts the pets, in SQLite."""
+    query = [block.text for block in pages["docs/pandas-and-duckdb.md"].blocks if block.language == "sql"][-1]
+    with closing(sqlite3.connect("data/syncs.db")) as connection:
+        assert connection.execute(query).fetchall() == [("v1", 25)]
+
+
+def test_pandas_and_duckdb_read_the_records(pages: dict[str, Page], stored_pets: None) -> None:
+    """The Python of the page, as one program, shows the pets and counts them."""
+    pytest.importorskip("pandas", reason="pandas is not installed, and nothing here needs it")
+    pytest.importorskip("duckdb", reason="DuckDB is not installed, and nothing here needs it")
+    page = pages["docs/pandas-and-duckdb.md"]
+    done = subprocess.run([sys.executable, "-c", page.file], capture_output=True, text=True, check=False, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert "pet 10" in done.stdout
+    assert re.search(r"v1\W+25\b", done.stdout)
 
 
 def docker_answers() -> bool:
