@@ -27,6 +27,8 @@ from flows.enqueue import enqueue, enqueue_many
 from flows.errors import DeclarationError, FlowsError, SettingsError, UnknownName, UsageError
 from flows.execution.save_from_job import save_record
 from flows.lock import lock
+from flows.orchestration.python_run import arun, run
+from flows.run_result import RunResult
 
 __all__ = [
     "Client",
@@ -37,15 +39,18 @@ __all__ = [
     "JobType",
     "Notify",
     "PausePolicy",
+    "RunResult",
     "SettingsError",
     "Since",
     "Sync",
     "UnknownName",
     "UsageError",
     "Window",
+    "arun",
     "enqueue",
     "enqueue_many",
     "lock",
+    "run",
     "save_record",
     "stored_tokens",
 ]

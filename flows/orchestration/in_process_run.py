@@ -1,13 +1,14 @@
-"""Runs a sync in this process as a flow run of the Prefect server, for the command line."""
+"""Runs a sync in this process as a flow run of the Prefect server, for the command line and for `flows.run`."""
 
 import asyncio
 import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from typing import Any
 
+from flows.declarations.sync import Sync
 from flows.orchestration.server_environment import HEARTBEAT_SECONDS
 from flows.orchestration.server_names import BY_HAND_TAG
 from flows.orchestration.tracking.current_run import InProcessRun, current_in_process_run
@@ -30,7 +31,7 @@ class _ProgressTracker(SilentTracker):
 
 
 def run_sync(
-    name: str,
+    sync: str | Sync,
     *,
     full: bool = False,
     limit: int | None = None,
@@ -42,13 +43,14 @@ def run_sync(
     stop: threading.Event | None = None,
     url: str | None = None,
     started_by: str = PYTHON,
+    quiet: bool = True,
 ) -> RunResult:
     """Run a sync in this process as a flow run of the Prefect server, and return its result.
 
     The result is the engine's, the same as without Prefect. A server that fails during the run is logged and changes nothing.
 
     Args:
-        name: the sync's id.
+        sync: its id, or its declaration, which then has a queue with the defaults.
         full: list everything, also where the sync is incremental.
         limit: the most entities to list.
         dry_run: list and compare, and write nothing.
@@ -60,6 +62,7 @@ def run_sync(
         stop: ends the run when set. Without it, the first SIGINT or SIGTERM ends the run.
         url: of the Prefect API; by default what Prefect's own settings say.
         started_by: what `syncs runs` says.
+        quiet: keep Prefect's own log lines off the terminal.
 
     Raises:
         UnknownName: no sync has this name; no flow run is made.
@@ -70,8 +73,9 @@ def run_sync(
     from flows.project.settings import open_store
     from flows.sync import run as engine
 
-    declared = registry.load()
-    wanted = declared.sync(name)
+    # Not for a declaration: its file, imported under another name, would declare everything a second time.
+    declared = registry.load() if isinstance(sync, str) else registry.Registry()
+    wanted = declared.sync(sync) if isinstance(sync, str) else sync
     is_declared = wanted.queue_id in declared.queues
     run = InProcessRun(wanted, declared.queue(wanted.queue_id), is_declared, on_progress, stop, started_by)
     parameters: dict[str, Any] = {
@@ -82,7 +86,7 @@ def run_sync(
         "wait": wait,
         "new_pass": new_pass,
     }
-    _run_as_flow(run, url, {"name": name, **parameters})
+    _run_as_flow(run, url, {"name": wanted.id, **parameters}, quiet=quiet)
     if run.error is not None:
         raise run.error
     if run.result is not None:
@@ -93,7 +97,7 @@ def run_sync(
         return engine.run(run.sync, store, **parameters, tracker=tracker, stop=stop, queue=run.queue, started_by=started_by)
 
 
-def _run_as_flow(run: InProcessRun, url: str | None, parameters: dict[str, Any]) -> None:
+def _run_as_flow(run: InProcessRun, url: str | None, parameters: dict[str, Any], *, quiet: bool) -> None:
     # In the environment, since Prefect's threads see no temporary settings. A server that is gone is retried for 14 s instead of
     # 62 s (3.9.1).
     os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "3")
@@ -124,7 +128,11 @@ def _run_as_flow(run: InProcessRun, url: str | None, parameters: dict[str, Any])
         updates[PREFECT_FLOWS_HEARTBEAT_FREQUENCY] = HEARTBEAT_SECONDS
     token = current_in_process_run.set(run)
     try:
-        with temporary_settings(updates=updates), quiet_console(run), tags(BY_HAND_TAG + run.sync.client.id):
+        with (
+            temporary_settings(updates=updates),
+            quiet_console(run) if quiet else nullcontext(),
+            tags(BY_HAND_TAG + run.sync.client.id),
+        ):
             asyncio.run(_await(sync_flow(**parameters, return_state=True)))
     except Exception as error:  # noqa: BLE001 - a failure of Prefect must not change the result of the run
         if run.error is None:

@@ -1,4 +1,4 @@
-"""`syncs init`: writes the files of a new project. `flows.project.new_project` has them."""
+"""`syncs init`: writes the files of a new project. `flows.cli.project_commands.new_project` has them."""
 
 import shlex
 from dataclasses import astuple
@@ -23,7 +23,7 @@ def init(folder: Path) -> CommandOutput:
       cd my-syncs
       syncs run example.elements
     """
-    from flows.project.new_project import EXAMPLE, write_project
+    from flows.cli.project_commands.new_project import EXAMPLE, write_project
 
     written = write_project(folder)
     lines = [table(("FILE", "CHANGE"), map(astuple, written))]
