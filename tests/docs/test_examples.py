@@ -30,7 +30,7 @@ PAGINATORS = (
 
 
 #: Their code needs files and programs that a test of their own makes, see `test_how_tos` and `test_tutorial`.
-TESTED_APART = ("docs/alembic.md", "docs/pandas-and-duckdb.md", "docs/tutorial.md")
+TESTED_APART = ("docs/alembic.md", "docs/dbt.md", "docs/pandas-and-duckdb.md", "docs/tutorial.md")
 
 
 def files(pages: dict[str, Page]) -> list[Block]:

@@ -61,6 +61,43 @@ def test_pandas_and_duckdb_read_the_records(pages: dict[str, Page], stored_pets:
     assert re.search(r"v1\W+25\b", done.stdout)
 
 
+@pytest.mark.slow
+def test_dbt_comes_after_the_sync(
+    pages: dict[str, Page], project: Path, petstore: Petstore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The flow of the page calls dbt once when the pets are stored, and not when their listing fails."""
+    page = pages["docs/dbt.md"]
+    (block,) = [one for one in pages["docs/coming-from-dlt.md"].blocks if one.language == "python"]
+    (project / "syncs/petstore.py").write_text(block.text)
+    (project / "bin").mkdir()
+    (project / "bin/dbt").write_text('#!/bin/sh\necho "$@" >> built\n')
+    (project / "bin/dbt").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{project / 'bin'}:{os.environ['PATH']}")
+    scope: dict[str, Any] = {"__name__": "nightly"}
+    exec(compile(named_blocks(page)["nightly.py"], "nightly.py", "exec"), scope)
+    # Its function, since the flow itself would start a server.
+    scope["nightly"].fn()
+    assert (project / "built").read_text() == "build\n"
+    monkeypatch.setenv("PETSTORE_TOKEN", "wrong")
+    with pytest.raises(RuntimeError, match=r"petstore\.pets: "):
+        scope["nightly"].fn()
+    assert (project / "built").read_text() == "build\n"
+    (deployment,) = yaml.safe_load(named_blocks(page)["prefect.yaml"])["deployments"]
+    assert deployment["entrypoint"] == "nightly.py:nightly"
+
+
+@pytest.mark.parametrize("dialect", ["postgresql"], indirect=True)
+def test_the_model_reads_the_records(pages: dict[str, Page], database_url: str) -> None:
+    """PostgreSQL understands the model of the page, with the table that its source names."""
+    blocks = named_blocks(pages["docs/dbt.md"])
+    (source,) = yaml.safe_load(blocks["sources.yml"])["sources"]
+    table = f"{source['schema']}.{source['tables'][0]['name']}"
+    model, count = re.subn(r"{{ source\('syncs', 'record'\) }}", table, blocks["pets.sql"])
+    assert count == 1
+    with closing(Database(database_url)) as database, database.read() as connection:
+        assert list(connection.execute(text(model)).keys()) == ["id", "name", "updated_at", "is_deleted", "synced_at"]
+
+
 def docker_answers() -> bool:
     """Return whether there is a Docker daemon."""
     if shutil.which("docker") is None:
