@@ -14,6 +14,8 @@ root_doc = "README"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
 
+suppress_warnings = ["misc.highlighting_failure"]  # SQL with the braces of dbt
+
 myst_heading_anchors = 4
 myst_links_external_new_tab = False
 
