@@ -21,6 +21,8 @@ from flows.project.prefect_profile import write_profile, write_project_file
 from flows.project.private_files import make_private, make_private_folder, private_opener
 from flows.project.processes import Process, children_of, spawn
 
+#: -P: a user's `jobs/` in this folder is not to hide ours.
+_PYTHON = (sys.executable, "-P", "-m")
 _HEALTH_SECONDS = 180.0
 #: How long `down` lets running flow runs requeue their jobs.
 _RUN_GRACE = 15.0
@@ -175,7 +177,7 @@ def _start_server(home: Path, port: int, directory: Path) -> UpState:
     _make_database_private(home)
     log = home / "logs" / "server.log"
     process = spawn(
-        [sys.executable, "-m", f"{__package__}.loopback_server"],
+        [*_PYTHON, f"{__package__}.loopback_server"],
         environment=server_environment(os.environ, home=home, port=port, auth_string=make_auth_string(home)),
         log=log,
         directory=directory,
@@ -204,7 +206,7 @@ def _start_worker(home: Path, url: str, directory: Path) -> Process:
 
     name = f"syncs-{socket.gethostname()}"
     return spawn(
-        [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", name],
+        [*_PYTHON, "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", name],
         environment=worker_environment(os.environ, home=home, url=url, auth_string=make_auth_string(home)),
         log=home / "logs" / "worker.log",
         directory=directory,
