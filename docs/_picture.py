@@ -16,7 +16,7 @@ from rich.text import Text
 
 HERE = Path(__file__).parent
 COMMANDS = ("syncs run languages", "syncs list", "syncs runs")
-WIDTH = 130
+WIDTH = 148
 
 
 def printed(command: str, folder: Path, *, kill_at: str | None = None) -> list[str]:
@@ -42,7 +42,7 @@ def session(folder: Path) -> Text:
     shown = Text()
     for number, command in enumerate((COMMANDS[0], *COMMANDS)):
         shown.append("$ ", "bold green").append(f"{command}\n", "bold")
-        lines = printed(command, folder, kill_at=" listed, " if number == 0 else None)
+        lines = printed(command, folder, kill_at="worked" if number == 0 else None)
         for line in lines:
             shown.append(f"{line}\n", "bright_black" if line.startswith("syncs: ") else "")
         if number == 0:
