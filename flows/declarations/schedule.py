@@ -2,9 +2,13 @@
 
 import re
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 
 from flows.declarations.validation import check_zone, is_duration
 from flows.errors import DeclarationError
+
+ANCHOR = datetime(2026, 1, 1, tzinfo=UTC)
+"""From which the runs of `Every` are counted."""
 
 _SHORT = {
     "@hourly": "0 * * * *",
@@ -72,6 +76,11 @@ class Every:
     """
 
     seconds: float
+
+    def next_after(self, moment: datetime) -> datetime:
+        """Return when the next run is due: runs are counted from `ANCHOR`, so that a deploy does not move them."""
+        done = (moment - ANCHOR) // (step := timedelta(seconds=self.seconds))
+        return ANCHOR + (done + 1) * step
 
     def __post_init__(self) -> None:
         if not is_duration(self.seconds) or self.seconds < 1:

@@ -9,6 +9,7 @@ import click
 from flows.cli.command import Command
 from flows.cli.declared_names import read_declarations
 from flows.cli.output import CommandOutput, table
+from flows.declarations.schedule import Every
 from flows.declarations.sync import Sync
 from flows.errors import FlowsError
 from flows.project.registry import Registry
@@ -82,7 +83,7 @@ def list_(late: bool) -> CommandOutput:
         texts.append(table(headers, [tuple(one.values()) for one in rows]) if rows else "")
     text = "\n\n".join(filter(None, texts))
     if not text and not registry.broken:
-        notes = ["nothing is declared; write a file in syncs/, or name files and folders in SYNCS_PATH"]
+        notes = ["nothing is declared; `syncs init` writes an example into syncs/; or name files and folders in SYNCS_PATH"]
     return CommandOutput({"syncs": syncs, **others}, text, tuple(notes), code=2 if registry.broken else 0)
 
 
@@ -121,7 +122,9 @@ def _standing(sync: Sync, state: "SyncState | None", paused: dict[str, datetime 
 
 
 def _next_run(schedule: Any, now: datetime) -> datetime | None:
-    """Return when a schedule by the calendar is due next, by its declaration."""
+    """Return when a schedule is due next, by its declaration."""
+    if isinstance(schedule, Every):
+        return schedule.next_after(now)
     text, zone = getattr(schedule, "text", None), getattr(schedule, "zone", "UTC")
     if text is None:
         return None

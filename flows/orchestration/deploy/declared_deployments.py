@@ -6,7 +6,7 @@ again (3.9.1).
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -19,7 +19,7 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
 from prefect.flows import Flow, load_flow_from_entrypoint
 
-from flows.declarations.schedule import Cron, Every
+from flows.declarations.schedule import ANCHOR, Cron, Every
 from flows.orchestration.prefect_client import read_all
 from flows.orchestration.project_folder import PULL_STEP
 from flows.orchestration.server_environment import HEARTBEAT_SECONDS
@@ -27,8 +27,6 @@ from flows.orchestration.server_names import POOL, SHARED_QUEUE, Applied
 from flows.project.registry import Registry
 
 _RUNS, _PAUSE_FLOWS = "flows.orchestration.runs", "flows.orchestration.pause_flows"
-#: From which the runs of `Every` are counted, so that a deploy does not move them.
-_ANCHOR = datetime(2026, 1, 1, tzinfo=UTC)
 _SLUG = "declared"
 
 
@@ -202,7 +200,7 @@ def _create(wanted: Wanted) -> DeploymentScheduleCreate:
         case Cron(text, zone=zone):
             schedule = CronSchedule(cron=text, timezone=zone)
         case Every(seconds):
-            schedule = IntervalSchedule(interval=timedelta(seconds=seconds), anchor_date=_ANCHOR, timezone="UTC")
+            schedule = IntervalSchedule(interval=timedelta(seconds=seconds), anchor_date=ANCHOR, timezone="UTC")
         case None:
             raise AssertionError
     return DeploymentScheduleCreate(schedule=schedule, slug=wanted.slug, active=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -63,6 +63,13 @@ def test_zones_and_seconds() -> None:
     for seconds in (0, 0.5, -1, float("inf"), True, "5"):
         with pytest.raises(DeclarationError, match="at least 1"):
             Every(seconds)  # type: ignore[arg-type]
+
+
+@given(st.floats(1, 1e7), st.datetimes(datetime(2020, 1, 1), datetime(2040, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001
+def test_when_the_next_run_is_due(seconds: float, now: datetime) -> None:
+    """Later than now, by at most the interval."""
+    due = Every(seconds).next_after(now)
+    assert now < due <= now + timedelta(seconds=seconds)
 
 
 @given(st.tuples(FIELD, FIELD, FIELD, FIELD, FIELD).map(" ".join))
