@@ -6,9 +6,10 @@ half millisecond.
 
 from __future__ import annotations
 
+import re
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import MappingProxyType, TracebackType
@@ -24,6 +25,9 @@ ACCEPTED = 202
 
 LENGTH = 500
 """Characters of a request, and of an answer."""
+
+REFUSAL = 4000
+"""Characters of a refusal's body that are kept until secrets are masked; after that, fewer are stored."""
 
 
 class Exchange(NamedTuple):
@@ -46,6 +50,8 @@ class Exchange(NamedTuple):
     fault: str = ""
     #: The request only reads, whatever its method says.
     repeatable: bool = False
+    #: The beginning of the body of an HTTP answer of 400 or more, without our credentials; other secrets may be in it.
+    refusal: str = ""
     #: Of an HTTP answer that is still being made (202): its `retry-after` and `date`.
     delay_headers: Mapping[str, str] = MappingProxyType({})
 
@@ -182,6 +188,20 @@ class Recorder:
         if self._done:
             self._done[-1] = self._done[-1]._replace(fault=codes)
 
+    def set_refusal(self, body: bytes, *, secrets: Iterable[str]) -> None:
+        """Note what the last answer, which was a refusal, says.
+
+        Args:
+            body: as it came.
+            secrets: what is taken out of it; the longest first where one is part of another.
+        """
+        if self._done:
+            text = body[: 4 * REFUSAL].decode(errors="replace")
+            for secret in sorted(secrets, key=len, reverse=True):
+                text = text.replace(secret, "***")
+            text = _SECRET_MEMBER.sub(r'\1"***"', " ".join(text.split()))
+            self._done[-1] = self._done[-1]._replace(refusal=text[:REFUSAL])
+
     @property
     def pending(self) -> OpenExchange | None:
         """The exchange under way that began last."""
@@ -203,8 +223,11 @@ class Recorder:
 
     @property
     def summary(self) -> list[dict[str, str]]:
-        """The exchanges as JSON: `[{"request": …, "response": …}]`."""
-        return [{"request": one.request, "response": one.response} for one in self.exchanges]
+        """The exchanges as JSON: `[{"request": …, "response": …}]`; a refusal has its `body` too."""
+        return [
+            {"request": one.request, "response": one.response, **({"body": one.refusal} if one.refusal else {})}
+            for one in self.exchanges
+        ]
 
 
 @contextmanager
@@ -248,5 +271,12 @@ def _bytes(size: int) -> str:
         return f"{size} B"
     return f"{size / 1000:.1f} kB" if size < 1_000_000 else f"{size / 1_000_000:.1f} MB"
 
+
+_SECRET_MEMBER = re.compile(
+    r'("[^"]{0,80}(?:token|secret|passw|pwd|credential|auth(?!or)|signature|session|api_?key|access_?key)[^"]{0,80}"\s*:\s*)'
+    r'"(?:[^"\\]|\\.)*(?:"|$)',
+    re.IGNORECASE,
+)
+"""A member of a JSON text whose name sounds like a secret."""
 
 _OF_DELAY = {b"retry-after": "retry-after", b"date": "date"}

@@ -12,6 +12,7 @@ from clients import ClientError, Entity, GoneError, HttpClient, NotModifiedError
 from clients.check_recorder import Inspector, Observation, RequestLimitError, Tls
 from clients.exchange_recorder import ACCEPTED
 from flows.declarations.client import Client
+from flows.declarations.settings_argument import bound
 from flows.declarations.sync import Sync
 from flows.errors import SettingsError
 from flows.execution.client_test import CHECK_TIMEOUT
@@ -78,9 +79,9 @@ def check_client(client: Client, registry: Registry) -> CheckResult:
     from flows.project.env_values import env_values
     from flows.project.settings import client_settings
 
-    result, started = CheckResult(client.id), time.monotonic()
+    result, started, syncs = CheckResult(client.id), time.monotonic(), registry.of_client(client.id)
     try:
-        values = env_values(client, *(sync.listing for sync in registry.of_client(client.id)))
+        values = env_values(client, *(sync.listing for sync in syncs))
         settings = client_settings(client)
     except SettingsError as error:
         result.settings, result.message = "FAIL", str(error)
@@ -91,7 +92,7 @@ def check_client(client: Client, registry: Registry) -> CheckResult:
             try:
                 with client.connect(settings) as connection:
                     try:
-                        _read_pages(result, client, connection, registry, inspector)
+                        _read_pages(result, client, connection, [bound(one, settings) for one in syncs], inspector)
                     finally:
                         result.requests = getattr(connection, "requests", None)
                 result.connection = "ok"
@@ -108,13 +109,13 @@ def check_client(client: Client, registry: Registry) -> CheckResult:
     return result
 
 
-def _read_pages(result: CheckResult, client: Client, connection: Any, registry: Registry, inspector: Inspector) -> None:
+def _read_pages(result: CheckResult, client: Client, connection: Any, syncs: Sequence[Sync], inspector: Inspector) -> None:
     if client.check is not None:
         check = client.check
         within(CHECK_TIMEOUT, lambda: check(connection), what="the client's `check`")
         # It tells that the client is well, and not that its syncs store something.
         inspector.allow(MAX_REQUESTS)
-    for number, sync in enumerate(registry.of_client(client.id)):
+    for number, sync in enumerate(syncs):
         shown = len(result.message)
         first = _read_first_sync(result, sync, connection, inspector) if number == 0 else _first_page(sync, connection, inspector)
         if first is not None and not result.message:
@@ -249,10 +250,8 @@ def _add_observations(result: CheckResult, inspector: Inspector) -> None:
     result.requests, result.redirects = inspector.requests, sum(one.is_redirect for one in observations)
     _add_rate(result, observations)
     _add_clock_skew(result, observations)
-    for one in observations:
-        if one.status in (301, 308):
-            result.warnings.append(f"{one.status}: what is declared has moved for good; declare where it leads to")
-            break
+    if moved := next((one.status for one in observations if one.status in (301, 308)), None):
+        result.warnings.append(f"{moved}: what is declared has moved for good; declare where it leads to")
 
 
 def _add_rate(result: CheckResult, observations: Sequence[Observation]) -> None:

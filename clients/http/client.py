@@ -30,11 +30,13 @@ class HttpClient(Session):
     """A connection to one remote system, for many threads at once. Use it as a context manager.
 
     Relative paths join `base_url`, whether or not it ends in a slash and whether or not they begin with one; `""` is
-    `base_url` itself. Its query, if any, is sent with every request to its origin, like `auth` and `headers`. A request to
-    another origin (scheme, host and port), by an absolute URL, a link or a redirect, has only `Accept` and `User-Agent` of
-    them, and query parameters with the names of ours are removed from its URL. It may lead to the host of `base_url`, to its
-    sub-domains and to `allowed_hosts`; to loopback, private, link-local and metadata addresses only where the host of `base_url`
-    has one of the same kind (or `SYNCS_ALLOW_PRIVATE_ADDRESSES=1`).
+    `base_url` itself. A path that begins with the whole path of `base_url`, as servers write it in their answers
+    (`/dav/me/x` for `https://a.example/dav/`), is taken as it is. The query of `base_url`, if any, is sent with every request
+    to its origin, like `auth` and `headers`. A request to another origin (scheme, host and port), by an absolute URL, a link
+    or a redirect, has only `Accept` and `User-Agent` of them, and query parameters with the names of ours are removed from
+    its URL. It may lead to the host of `base_url`, to its sub-domains and to `allowed_hosts`; to loopback, private,
+    link-local and metadata addresses only where the host of `base_url` has one of the same kind (or
+    `SYNCS_ALLOW_PRIVATE_ADDRESSES=1`).
 
     A failed connection is tried at most twice more; a request that was sent is never sent again, except one that was
     refused with 401 while `auth` has a newer token. A POST that got no answer is an `UnknownOutcomeError`, unless it has an

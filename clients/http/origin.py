@@ -106,7 +106,13 @@ class DeclaredOrigin:
         if "://" in path and is_absolute(path):
             return with_query(self.without_credentials(path), query)
         path = path.partition("#")[0]
-        url = self.root + path if not path or path.startswith("?") else self._folder + path.removeprefix("/")
+        if not path or path.startswith("?"):
+            url = self.root + path
+        elif path.startswith("/") and f"{path.partition('?')[0]}/".startswith(self._folder[self._path_at :]):
+            # The path of the base URL is in it already: it is the server's own, such as an `href` of a body.
+            url = self.root[: self._path_at] + path
+        else:
+            url = self._folder + path.removeprefix("/")
         return with_query(url, query) if query else url
 
     def prepare(

@@ -11,6 +11,7 @@ from collections.abc import Collection, Container, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
+from clients.auth import secrets_in
 from clients.errors import (
     BrokenAnswerError,
     ClientError,
@@ -20,6 +21,7 @@ from clients.errors import (
     TimedOutError,
     UnknownOutcomeError,
 )
+from clients.exchange_recorder import current_recorder
 from clients.http.rate_limits.rate_limit_headers import retry_after
 from clients.http.rate_limits.throttle import MAX_BLOCKING, MAX_SLEEP, Throttle, blocks_others
 from clients.http.status import GATEWAYS, REDIRECTS, error_of
@@ -128,6 +130,8 @@ class Session:
                 renewed = True
                 continue
             received = answer.headers
+            if answer.status >= 400 and answer.content and (recorder := current_recorder()) is not None:
+                recorder.set_refusal(answer.content, secrets=secrets_in(request.credentials) if request.credentials else ())
             _check(answer, received, method=method, url=url, repeatable=repeatable)
             if answer.status == 304:
                 return answer, url

@@ -154,7 +154,9 @@ class Listing:
                 key = str(key)
             elif type(key) is not str or not key:
                 what = "empty" if key == "" else type(key).__name__
-                errors.append(f"item {position} of the page has no key at {self.key!r} ({what})")
+                # Some APIs list nothing but keys: ["a", "b"].
+                hint = "" if isinstance(item, dict | list | None) else ': the items are no objects; key="@" takes the item itself'
+                errors.append(f"item {position} of the page has no key at {self.key!r} ({what}){hint}")
                 keyless.append(repr(item))
                 continue
             version = None if version_of is None else version_of(item)

@@ -4,15 +4,16 @@ import inspect
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from clients.auth import Auth, Secret
 from clients.environment import Env
 from flows.declarations.http_connect import HttpConnect
 from flows.declarations.notify import Notify
 from flows.declarations.pause_policy import PausePolicy
-from flows.declarations.validation import check_id
+from flows.declarations.validation import check_id, keep_queue
 from flows.errors import DeclarationError
+from jobs import Queue
 
 
 def _no_connect(settings: Any) -> AbstractContextManager[Any]:
@@ -34,7 +35,7 @@ class Client:
         timeout: seconds for each phase of a request, as for `HttpClient` (30 by default); only with `url`.
         connect: in place of `url`, `(settings) -> connection`; a connection is a context manager such as `HttpClient`.
         settings: a pydantic-settings class, read when the client is used; what `connect` gets.
-        queue: the queue of its jobs; by default one named after the client.
+        queue: the queue of its jobs, by its id or itself; by default one named after the client.
         pause: which errors pause it, and for how long.
         notify: the recipients of its notices.
         check: `(connection) -> anything`, called by `syncs check` and before the client reopens; by default the first page of its
@@ -51,10 +52,13 @@ class Client:
     timeout: float | None = field(default=None, kw_only=True)
     connect: Callable[[Any], AbstractContextManager[Any]] = field(default=_no_connect, kw_only=True)
     settings: type[Any] | None = field(default=None, kw_only=True)
-    queue: str | None = field(default=None, kw_only=True)
+    queue: str | Queue | None = field(default=None, kw_only=True)
     pause: PausePolicy = field(default=PausePolicy(), kw_only=True)
     notify: Notify = field(default=Notify(), kw_only=True)
     check: Callable[[Any], Any] | None = field(default=None, kw_only=True)
+
+    #: The queue, where it was given itself.
+    own_queue: ClassVar[Queue | None] = None
 
     def __post_init__(self) -> None:
         check_id("client", self.id)
@@ -64,8 +68,12 @@ class Client:
                     f"client {self.id!r}: {name} must be a {kind.__name__}, got {type(getattr(self, name)).__name__}"
                 )
         self._check_connection()
-        if self.queue is not None:
-            check_id("queue", self.queue)
+        keep_queue(self, f"client {self.id!r}")
+
+    @property
+    def queue_id(self) -> str:
+        """The queue of its jobs, unless a sync or job type has another one."""
+        return str(self.queue or self.id)
 
     def _check_connection(self) -> None:
         # `dataclasses.replace` passes on the function that was made from the URL.

@@ -4,13 +4,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from dataclasses import fields as fields_of
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 from flows.declarations.client import Client
-from flows.declarations.validation import check_id, check_priority
+from flows.declarations.validation import check_id, check_priority, keep_queue
 from flows.errors import DeclarationError
 from flows.plain_json import plain_json, refuse_secrets
-from jobs import PayloadError, Retry
+from jobs import PayloadError, Queue, Retry
 
 Process = Callable[[Any, Any], Any]
 """`(job, connection) -> Outcome or None`; an exception becomes an outcome too."""
@@ -35,7 +35,7 @@ class JobType:
             `(new payload, old payload) -> payload`. A job that is being processed is no duplicate, for the new one may be about
             a later change.
         fingerprint: `(payload) -> value`; jobs with the same value are duplicates. By default the whole payload counts.
-        queue: the queue of its jobs; by default the client's.
+        queue: the queue of its jobs, by its id or itself; by default the client's.
         priority: higher goes first.
         timeout: seconds one attempt may take.
         phases: names, in order. Each phase succeeds, fails and is resumed by itself; retries are counted for the whole job.
@@ -57,7 +57,7 @@ class JobType:
     retry: Retry = field(default=Retry(), kw_only=True)
     duplicates: str | Callable[[Any, Any], Any] = field(default="allow", kw_only=True)
     fingerprint: Callable[[Any], Any] | None = field(default=None, kw_only=True)
-    queue: str | None = field(default=None, kw_only=True)
+    queue: str | Queue | None = field(default=None, kw_only=True)
     priority: int = field(default=0, kw_only=True)
     timeout: float | None = field(default=None, kw_only=True)
     phases: tuple[str, ...] = field(default=(), kw_only=True)
@@ -66,14 +66,16 @@ class JobType:
     serial: Callable[[Any], str | None] | None = field(default=None, kw_only=True)
     concurrency: int = field(default=8, kw_only=True)
 
+    #: The queue, where it was given itself.
+    own_queue: ClassVar[Queue | None] = None
+
     def __post_init__(self) -> None:
         check_id("job type", self.id)
         if not isinstance(self.client, Client):
             raise self._wrong(f"client must be a Client, got {type(self.client).__name__}")
         if not isinstance(self.retry, Retry):
             raise self._wrong(f"retry must be a Retry, got {type(self.retry).__name__}")
-        if self.queue is not None:
-            check_id("queue", self.queue)
+        keep_queue(self, f"job type {self.id!r}")
         for name in ("fingerprint", "on_failure", "verify", "serial"):
             value = getattr(self, name)
             if value is not None and not callable(value):
@@ -131,7 +133,7 @@ class JobType:
     @property
     def queue_id(self) -> str:
         """The queue of its jobs."""
-        return self.queue or self.client.queue or self.client.id
+        return str(self.queue or self.client.queue_id)
 
     @property
     def first_phase(self) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 from clients import Entity, Page
 from clients.quoted_path import watching
@@ -11,10 +11,10 @@ from flows.declarations.client import Client
 from flows.declarations.path_fetch import PathFetch
 from flows.declarations.schedule import Cron, Every, as_schedule
 from flows.declarations.since import Since
-from flows.declarations.validation import check_id, is_duration
+from flows.declarations.validation import check_id, is_duration, keep_queue
 from flows.errors import DeclarationError, UsageError
 from flows.time_text import parse_duration
-from jobs import Retry
+from jobs import Queue, Retry
 
 Listing = Callable[[Any, Any], Iterator[Page]]
 """`(connection, since) -> pages`, such as `clients.Listing`."""
@@ -33,7 +33,7 @@ class Sync:
         save: `(session, entity, record) -> None`, in the transaction of the job; by default the `record` table.
         delete: `(session, entity) -> None`; by default stamps `deleted_at`.
         retry: how often and when a failed entity is tried again.
-        queue: the queue of its jobs; by default the client's.
+        queue: the queue of its jobs, by its id or itself; by default the client's.
         priority: higher goes first.
         timeout: seconds that `fetch` may take for one entity; then the attempt fails, and `retry` applies.
         delete_missing: delete what a complete listing no longer contains.
@@ -60,7 +60,7 @@ class Sync:
     save: Callable[[Any, Entity, Any], None] | None = field(default=None, kw_only=True)
     delete: Callable[[Any, Entity], None] | None = field(default=None, kw_only=True)
     retry: Retry = field(default=Retry(), kw_only=True)
-    queue: str | None = field(default=None, kw_only=True)
+    queue: str | Queue | None = field(default=None, kw_only=True)
     priority: int = field(default=0, kw_only=True)
     timeout: float | None = field(default=None, kw_only=True)
     delete_missing: bool = field(default=False, kw_only=True)
@@ -73,8 +73,12 @@ class Sync:
     schedule: str | Cron | Every | None = field(default=None, kw_only=True)
     late_after: str | float | timedelta | None = field(default=None, kw_only=True)
 
+    #: The queue, where it was given itself.
+    own_queue: ClassVar[Queue | None] = None
+
     def __post_init__(self) -> None:
         check_id("sync", self.id)
+        keep_queue(self, f"sync {self.id!r}")
         if not isinstance(self.client, Client):
             raise DeclarationError(f"sync {self.id!r}: client must be a Client, got {type(self.client).__name__}")
         if isinstance(self.fetch, str):
@@ -104,7 +108,7 @@ class Sync:
     @property
     def queue_id(self) -> str:
         """The queue of its jobs."""
-        return self.queue or self.client.queue or self.client.id
+        return str(self.queue or self.client.queue_id)
 
     def is_late(self, seconds: float | None) -> bool:
         """Tell whether its last success is too long ago; seconds ago, `None` if it never had one."""

@@ -5,6 +5,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from flows.errors import DeclarationError
+from jobs import Queue
 
 _FORBIDDEN_IN_IDS = frozenset("/\\:*?\"'<>| \t\n")
 _INTEGER = 2**31
@@ -18,6 +19,26 @@ def check_id(kind: str, name: str) -> None:
     """
     if not isinstance(name, str) or not name or len(name) > 200 or _FORBIDDEN_IN_IDS & set(name):
         raise DeclarationError(f"{kind} id {name!r} must be 1 to 200 characters without spaces, slashes, colons and quotes")
+
+
+def keep_queue(declared: Any, what: str) -> None:
+    """Keep the id of the queue of a declaration as `queue`, and a `Queue` itself as `own_queue`.
+
+    Args:
+        declared: has a `queue`: an id, a `Queue`, or None.
+        what: the declaration, for the message.
+
+    Raises:
+        DeclarationError: it is something else.
+    """
+    queue = declared.queue
+    if isinstance(queue, Queue):
+        object.__setattr__(declared, "queue", queue.id)
+        object.__setattr__(declared, "own_queue", queue)
+    elif isinstance(queue, str):
+        check_id("queue", queue)
+    elif queue is not None:
+        raise DeclarationError(f"{what}: queue must be an id or a Queue, got {type(queue).__name__}")
 
 
 def check_priority(what: str, value: Any, error: type[Exception]) -> None:

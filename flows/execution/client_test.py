@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from flows.declarations.client import Client
+from flows.declarations.settings_argument import with_settings
 from flows.declarations.sync import Sync
 from flows.execution.executor_protocol import ConnectionSource, Executor
 from flows.execution.outcomes import verdict_of
@@ -94,6 +95,7 @@ def tests_of(executors: Mapping[str, Executor], syncs: Iterable[Sync]) -> dict[s
         client = executor.client
         if client.check is not None or client.id in listings:
             listing, limits = listings.get(client.id), timeouts.get(client.id)
+            listing = with_settings(listing, executor.connections.settings)
             tests[client.id] = ClientTest(
                 client, executor.connections, executor.judge, listing, None if limits is None else max(limits)
             )

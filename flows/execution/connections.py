@@ -42,7 +42,8 @@ class Connections:
     def __init__(self, client: Client, settings: Any, *, on_open: Callable[[str, Any], None] | None = None) -> None:
         self._client = client
         self._on_open = on_open
-        self._settings = settings
+        #: What `connect` gets, and functions that ask for it.
+        self.settings = settings
         self._lock = threading.Lock()
         self._stack = ExitStack()
         #: The connection that all threads use, once it is open.
@@ -93,7 +94,7 @@ class Connections:
 
     def _connected(self, stack: ExitStack) -> Any:
         try:
-            return stack.enter_context(self._client.connect(self._settings))
+            return stack.enter_context(self._client.connect(self.settings))
         except (GoneError, NotModifiedError) as error:
             # What is not there is no job's entity.
             raise ConnectFailedError(f"no connection can be made: {error}", status=error.status) from error

@@ -15,6 +15,11 @@ class ConnectionSource(Protocol):
         """The connection that all threads use; `None` where each thread has its own, or nothing is open yet."""
         ...
 
+    @property
+    def settings(self) -> Any:
+        """The settings of the client."""
+        ...
+
     def get(self) -> Any:
         """Return the calling thread's connection, opening it if need be."""
         ...

@@ -25,6 +25,9 @@ SHORTEST_CODED = 6
 LINE_LENGTH = 300
 """Characters of a line, by default."""
 
+BODY_LENGTH = 500
+"""Characters that are kept of the body of a refusal."""
+
 _ESCAPE = re.compile("%[0-9A-F]{2}")
 
 
@@ -55,14 +58,20 @@ class Mask:
 
 
 def masked_exchanges(recorder: Recorder, mask: Mask) -> str | None:
-    """Return the recorded exchanges as JSON text, `[{"request": …, "response": …}]`, `None` if there were none.
+    """Return the recorded exchanges as JSON text, as `Recorder.summary` has them, `None` if there were none.
 
     Args:
         recorder: has recorded an attempt.
         mask: replaces the client's secrets, which may stand anywhere in a URL.
     """
-    found = [{name: _storable(mask(text)) for name, text in one.items()} for one in recorder.summary]
+    found = [{name: _storable(text) for name, text in one.items()} for one in masked_summary(recorder, mask)]
     return encode(found).decode() if found else None
+
+
+def masked_summary(recorder: Recorder, mask: Mask) -> list[dict[str, str]]:
+    """Return the recorded exchanges without the client's secrets; the `body` of a refusal is one line, cut to `BODY_LENGTH`."""
+    found = [{name: mask(text) for name, text in one.items()} for one in recorder.summary]
+    return [one | {"body": printable_line(one["body"], limit=BODY_LENGTH)} if "body" in one else one for one in found]
 
 
 def _storable(text: str) -> str:

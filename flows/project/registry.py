@@ -188,9 +188,11 @@ class _Collection:
                 self.broken.append(source)
                 continue
             for thing in _declarations(source.names):
-                self._add(thing, source.file)
-                if isinstance(thing, Sync | JobType):
-                    self._add(thing.client, source.file)
+                client = thing.client if isinstance(thing, Sync | JobType) else None
+                queues = (getattr(one, "own_queue", None) for one in (thing, client))
+                for one in (thing, client, *queues):
+                    if one is not None:
+                        self._add(one, source.file)
 
     def _add(self, thing: Any, file: str) -> None:
         same = self._found.setdefault((_kind(thing), thing.id), {})

@@ -8,6 +8,7 @@ from dataclasses import fields, is_dataclass
 from types import CodeType, FunctionType, MethodType
 from typing import Any
 
+from flows.declarations.settings_argument import WithSettings
 from flows.declarations.sync import Sync
 
 DEEPEST = 8
@@ -21,6 +22,8 @@ def listing_digest(sync: Sync) -> str:
 
 def _describe(value: Any, depth: int) -> str:
     """Write a value as text, without what differs between processes: addresses, and the order of sets."""
+    if isinstance(value, WithSettings):
+        value = value.function
     if depth > DEEPEST:
         return "…"
     if value is None or isinstance(value, bool | int | float | complex | str | bytes):

@@ -8,6 +8,7 @@ from typing import Any
 
 from flows.declarations.client import Client
 from flows.declarations.job_type import JobType
+from flows.declarations.settings_argument import bound
 from flows.declarations.sync import Sync
 from flows.errors import SettingsError
 from flows.execution.conditional_fetch import Conditions
@@ -79,6 +80,7 @@ def entity_executor(sync: Sync, store: JobStore, clients: OpenClients, *, allow_
         SettingsError: a setting of its client is missing or wrong.
     """
     connections, mask = clients.open(sync.client, sync.listing)
+    sync = bound(sync, connections.settings)
     guard = DeleteGuard(sync, store, allow=allow_deletes)
     return EntityExecutor(sync, connections, mask, guard, Conditions.of(sync, store))
 
@@ -105,7 +107,8 @@ def make_executors(config: WorkerConfig, store: JobStore, clients: OpenClients, 
                 made[one.id] = entity_executor(one, store, clients)
             else:
                 connections, mask = clients.open(one.client)
-                made[one.id] = JobExecutor(one, connections, mask, store, phases=config.stays[one.id], control=control)
+                job_type = bound(one, connections.settings)
+                made[one.id] = JobExecutor(job_type, connections, mask, store, phases=config.stays[one.id], control=control)
         except SettingsError as error:
             missing[one.client.id] = error
     if missing and not made:

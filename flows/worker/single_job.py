@@ -14,7 +14,7 @@ from flows.enqueue import using
 from flows.errors import UnknownName
 from flows.events import Event, subscribe
 from flows.notices.notifier import Notifier
-from flows.project.redaction import Mask
+from flows.project.redaction import Mask, masked_summary
 from flows.project.registry import Registry, location_of
 from flows.worker.batch_runner import Reporting
 from flows.worker.executor_factory import OpenClients, make_executors
@@ -132,9 +132,11 @@ class _Trace:
         """Say the requests and the outcome."""
         recorded = current_recorder()
         if recorded is not None:
-            self.exchanges = [{name: self._mask(text) for name, text in one.items()} for one in recorded.summary]
+            self.exchanges = masked_summary(recorded, self._mask)
         for one in self.exchanges:
             self._say(f"  {one['request']} → {one['response']}")
+            if "body" in one:
+                self._say(f"    {one['body']}")
         name = type(event.outcome).__name__.lower()
         self._say(f"  {name}" if event.message in ("", name) else f"  {name}: {event.message}")
 

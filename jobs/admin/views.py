@@ -67,7 +67,8 @@ class AttemptView:
     error: str | None
     traceback: str | None
     phase: str
-    #: The last exchanges with the remote side, `[{"request": …, "response": …}]`; secrets were masked before they were stored.
+    #: The last exchanges with the remote side, `[{"request": …, "response": …}]`, and the `body` of a refusal; secrets were
+    #: masked before they were stored.
     exchanges: Any
 
 

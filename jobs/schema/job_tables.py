@@ -162,7 +162,7 @@ class AttemptRow(Row, table=True):
     error: str | None = text_column()
     traceback: str | None = text_column()
     phase: str = text_column(nullable=False, default="")
-    #: The last exchanges with the remote side, `[{"request": …, "response": …}]`, without secrets.
+    #: The last exchanges with the remote side, `[{"request": …, "response": …}]`, and the `body` of a refusal, without secrets.
     exchanges: Any = json_column()
 
 

@@ -102,6 +102,7 @@ def shown(detail: "JobDetail") -> CommandOutput:
         exchanges = [line for one in detail.attempts for line in _exchanges(one)]
         if exchanges:
             lines += ["", table(("CLAIM", "REQUEST", "ANSWER"), exchanges)]
+            lines += [line for one in detail.attempts for line in _refusals(one)]
         if trace := next((one.traceback for one in reversed(detail.attempts) if one.traceback), None):
             lines += ["", trace.rstrip()]
     return CommandOutput(document, "\n".join(lines))
@@ -125,5 +126,13 @@ def _attempts(tries: "list[AttemptView]") -> str:
 
 
 def _exchanges(one: "AttemptView") -> list[tuple[Any, Any, Any]]:
-    found = one.exchanges if isinstance(one.exchanges, list) else []
-    return [(one.claim_no, each.get("request"), each.get("response")) for each in found if isinstance(each, dict)]
+    return [(one.claim_no, each.get("request"), each.get("response")) for each in _recorded(one)]
+
+
+def _refusals(one: "AttemptView") -> list[str]:
+    """Return what the bodies of refusals say."""
+    return [f"claim {one.claim_no} was answered: {each['body']}" for each in _recorded(one) if each.get("body")]
+
+
+def _recorded(one: "AttemptView") -> list[dict[str, Any]]:
+    return [each for each in one.exchanges if isinstance(each, dict)] if isinstance(one.exchanges, list) else []

@@ -153,7 +153,7 @@ def _others(registry: Registry) -> dict[str, Any]:
         for one in registry.job_types.values()
     ]
     clients = [
-        {"client": client.id, "queue": client.queue or client.id, "file": files["client", client.id]}
+        {"client": client.id, "queue": client.queue_id, "file": files["client", client.id]}
         for client in registry.clients.values()
     ]
     queues = [{"queue": queue.id, "file": files["queue", queue.id]} for queue in registry.queues.values()]

@@ -44,6 +44,11 @@ Serve = Callable[..., Any]
         ("/api", "pets/1", None, "/api/pets/1"),
         ("/api/", "pets/1", None, "/api/pets/1"),
         ("/api", "/pets/1", None, "/api/pets/1"),
+        # A server's own paths, as an `href` has them.
+        ("/dav", "/dav/me/x", None, "/dav/me/x"),
+        ("/dav/", "/dav?a=1", None, "/dav?a=1"),
+        ("/dav/", "dav/me", None, "/dav/dav/me"),
+        ("/dav/", "/davos/me", None, "/dav/davos/me"),
         ("/api/", "/pets/1", None, "/api/pets/1"),
         ("", "pets", None, "/pets"),
         ("/", "pets/", None, "/pets/"),

@@ -202,7 +202,7 @@ def test_items_without_their_key_are_recorded(serve: Callable[..., Any]) -> None
         "item 4 of the page has no key at 'id' (bool)",
         "item 5 of the page has no key at 'id' (dict)",
         "item 6 of the page has no key at 'id' (NoneType)",
-        "item 7 of the page has no key at 'id' (NoneType)",
+        "item 7 of the page has no key at 'id' (NoneType): the items are no objects; key=\"@\" takes the item itself",
     ]
 
 

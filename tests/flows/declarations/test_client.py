@@ -9,6 +9,7 @@ import pytest
 
 from clients import Basic, Bearer, HttpClient, env
 from flows import Client, DeclarationError
+from flows.project.registry import load
 
 if TYPE_CHECKING:
     from tests.flows.conftest import Api, Project
@@ -107,3 +108,21 @@ def test_what_is_missing_is_told_before_anything_opens(project: Project, api: Ap
     run = project.run_here("run", "petstore.pets", **wrong | {"PETSTORE_URL": api.url, "PETSTORE_TOKEN": "t0p\n"})
     assert run.stderr == "syncs: client petstore: the token is empty or has white space around it\n"
     assert (api.paths, (project.folder / "data").exists()) == ([], False)
+
+
+def test_a_queue_may_stand_for_its_id(project: Project) -> None:
+    """`queue=` takes the `Queue` itself, which counts as declared wherever it stands; anything else is one line."""
+    text = (
+        "from flows import Client, JobType, Sync\nfrom jobs import Queue\n"
+        'shop = Client("shop", url="https://a.example/", queue=Queue("slow", concurrency=2))\n'
+        'rows = Sync("shop.rows", shop, listing=lambda c, s: iter(()), queue=Queue("rows", concurrency=3))\n'
+        'book = JobType("shop.book", shop, process=print)\n'
+    )
+    registry = load([project.write("shop.py", text)])
+    assert registry.broken == ()
+    assert {name: queue.concurrency for name, queue in registry.queues.items()} == {"slow": 2, "rows": 3}
+    assert (registry.syncs["shop.rows"].queue_id, registry.job_types["shop.book"].queue_id) == ("rows", "slow")
+    twice = text + 'other = JobType("shop.other", shop, process=print, queue=Queue("slow", concurrency=9))\n'
+    assert "queue 'slow' is declared in" in str(load([project.write("shop.py", twice)]).broken)
+    with pytest.raises(DeclarationError, match="client 'shop': queue must be an id or a Queue, got int"):
+        Client("shop", url=URL, queue=3)  # type: ignore[arg-type]
