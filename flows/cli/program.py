@@ -10,6 +10,7 @@ COMMANDS = {
     "list": "sync_commands.list:list_",
     "run": "sync_commands.run:run",
     "runs": "sync_commands.runs:runs",
+    "records": "sync_commands.records:records",
     "check": "client_commands.check:check",
     "pause": "client_commands.pauses:pause",
     "resume": "client_commands.pauses:resume",

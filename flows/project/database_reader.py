@@ -29,6 +29,9 @@ def read_database() -> Reader | None:
     driver = db.engine.dialect.dbapi
     connection = db.engine.raw_connection().driver_connection
     assert driver is not None
+    assert connection is not None
+    if db.dialect == "postgresql":
+        connection.autocommit = True
     return Reader(connection, db.dialect, driver.Error)
 
 

@@ -1,10 +1,11 @@
-"""Selects jobs by queue, client, type, state, key, id and values in their payload."""
+"""Selects jobs by queue, client, type, state, key, id and values in their payload, and JSON of other columns by such values."""
 
 import json
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from sqlalchemy import ColumnElement, Numeric, Text, and_, case, cast, func, literal, literal_column, or_
 from sqlalchemy.dialects import postgresql
@@ -47,9 +48,7 @@ class Filter:
         if self.state is not None and self.state not in STATES:
             raise FilterError(f"no job is ever {self.state!r}; states are: {', '.join(STATES)}")
         for path in self.where:
-            names = path.split(".")
-            if not all(names) or '"' in path or "\0" in path or sum(map(_is_index, names)) > _MOST_INDEXES:
-                raise FilterError(f"{path!r} is no path into a payload; write names with dots between, as in data.name")
+            check_path(path)
 
     @property
     def names_ids_only(self) -> bool:
@@ -63,22 +62,34 @@ class Filter:
         if self.state is not None:
             # A literal, so that the partial indexes are used; it is one of STATES.
             found.append(job.c.state == literal_column(f"'{self.state}'"))
-        return found + [_has_value(dialect, path.split("."), value) for path, value in self.where.items()]
+        return found + [has_value(dialect, job.c.payload, path, value) for path, value in self.where.items()]
 
 
-def _has_value(dialect: str, path: list[str], value: str) -> ColumnElement[bool]:
-    """Return the condition that the payload has this value at this path."""
+def check_path(path: str) -> None:
+    """Refuse what is no path into JSON.
+
+    Raises:
+        FilterError: it is none.
+    """
+    names = path.split(".")
+    if not all(names) or '"' in path or "\0" in path or sum(map(_is_index, names)) > _MOST_INDEXES:
+        raise FilterError(f"{path!r} is no path into a payload; write names with dots between, as in data.name")
+
+
+def has_value(dialect: str, column: ColumnElement[Any], path: str, value: str) -> ColumnElement[bool]:
+    """Return the condition that the JSON of a column has this value at this path; see `Filter` and `check_path`."""
+    names = path.split(".")
     if dialect == "postgresql":
-        return func.coalesce(_postgresql(path, value), False)
-    return func.coalesce(or_(*(_sqlite(place, value) for place in _places(path))), False)
+        return func.coalesce(_postgresql(column, names, value), False)
+    return func.coalesce(or_(*(_sqlite(column, place, value) for place in _places(names))), False)
 
 
-def _postgresql(path: list[str], value: str) -> ColumnElement[bool]:
-    text = cast(job.c.payload, Text)
+def _postgresql(column: ColumnElement[Any], path: list[str], value: str) -> ColumnElement[bool]:
+    text = cast(column, Text)
     # A payload may contain an escaped NUL. PostgreSQL stores it, but a statement that extracts any text from that payload fails.
     whole = case(
         (func.strpos(text, "\\u0000") > 0, cast(func.replace(text, "\\u0000", "\\ufffd"), postgresql.JSON)),
-        else_=job.c.payload,
+        else_=cast(column, postgresql.JSON),
     )
     place = literal(path, postgresql.ARRAY(Text))
     found = whole.op("#>>", return_type=Text())(place)
@@ -91,11 +102,9 @@ def _postgresql(path: list[str], value: str) -> ColumnElement[bool]:
     return case((kind == "number", cast(found, Numeric) == cast(literal(value, Text), Numeric)), else_=found == value)
 
 
-def _sqlite(place: str, value: str) -> ColumnElement[bool]:
+def _sqlite(column: ColumnElement[Any], place: str, value: str) -> ColumnElement[bool]:
     # In SQLite a text ends at an escaped NUL.
-    whole = case(
-        (func.instr(job.c.payload, "\\u0000") > 0, func.replace(job.c.payload, "\\u0000", "\\ufffd")), else_=job.c.payload
-    )
+    whole = case((func.instr(column, "\\u0000") > 0, func.replace(column, "\\u0000", "\\ufffd")), else_=column)
     kind = func.json_type(whole, place)
     found = func.json_extract(whole, place)
     same: ColumnElement[bool] = found == literal(value, Text)

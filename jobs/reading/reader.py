@@ -6,7 +6,7 @@ Anything that is unusual is left to `jobs.db.database`, which says what is wrong
 import re
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +16,7 @@ from jobs.errors import DatabaseUnavailable
 
 _SQLITE = re.compile(r"sqlite(?:\+pysqlite)?:///([^?]+)")
 _POSTGRESQL = re.compile(r"postgres(?:ql)?(?:\+psycopg)?(://.*)")
-_NAMED = re.compile(r"(?<!:):([a-z_]+)")
+_NAMED = re.compile(r"(?<!:):([a-z_0-9]+)")
 _VERSIONS = Path(__file__).parents[1] / "migrations" / "versions"
 BUSY_TIMEOUT = 15.0
 """Seconds, as in `jobs.db.database`."""
@@ -64,6 +64,17 @@ class Reader:
         except self._errors as error:
             raise DatabaseUnavailable(f"the database cannot be read: {_first_line(error)}") from error
         return found
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Let all that is read within it be as it was at its beginning."""
+        begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" if self.dialect == "postgresql" else "BEGIN"
+        self._connection.execute(begin)
+        try:
+            yield
+        finally:
+            with suppress(self._errors):
+                self._connection.execute("ROLLBACK")
 
     def now(self) -> datetime:
         """Return the database's time."""

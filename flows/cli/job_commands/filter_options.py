@@ -1,6 +1,6 @@
 """The options that choose jobs: `--queue --client --type --state --key --where`. Opens no database."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -55,13 +55,7 @@ def filter_from(options: Mapping[str, Any]) -> "Filter":
     """
     from jobs.admin.filters import Filter
 
-    where: dict[str, str] = {}
-    for text in options["where"]:
-        path, equals, value = text.partition("=")
-        if not equals or not path:
-            raise UsageError(f"--where {text!r} has no value; write PATH=VALUE, as in data.name=Rex")
-        if where.setdefault(path, value) != value:
-            raise UsageError(f"--where names {path!r} twice with two values; no job has both")
+    where = where_from(options["where"])
     return Filter(
         queue=options["queue"],
         client=options["client"],
@@ -70,3 +64,19 @@ def filter_from(options: Mapping[str, Any]) -> "Filter":
         key=options["key"],
         where=where,
     )
+
+
+def where_from(texts: Sequence[str]) -> dict[str, str]:
+    """Return the paths and values of `--where` options.
+
+    Raises:
+        UsageError: one has the wrong form, or a path has two values.
+    """
+    where: dict[str, str] = {}
+    for text in texts:
+        path, equals, value = text.partition("=")
+        if not equals or not path:
+            raise UsageError(f"--where {text!r} has no value; write PATH=VALUE, as in data.name=Rex")
+        if where.setdefault(path, value) != value:
+            raise UsageError(f"--where names {path!r} twice with two values; nothing has both")
+    return where
