@@ -196,7 +196,10 @@ class Database:
         if self._postgres.is_pooled:
             return None
         arguments, options = self.engine.dialect.create_connect_args(self.url)
-        return psycopg.connect(*arguments, **{**self._postgres.arguments, **options}, autocommit=True)
+        connection = psycopg.connect(*arguments, **{**self._postgres.arguments, **options}, autocommit=True)
+        # With its keepalives, too: else the server would keep that of a host without power for two hours.
+        self._postgres.connected(connection)
+        return connection
 
     @property
     def name(self) -> str:

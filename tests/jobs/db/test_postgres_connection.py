@@ -170,3 +170,11 @@ def test_no_pooler_is_none(made: Callable[..., str]) -> None:
         with store.db.read() as connection:
             driver: Any = connection.connection.driver_connection
             assert driver.prepare_threshold == 5
+
+
+def test_a_listening_connection_is_set_up_too(made: Callable[..., str]) -> None:
+    """It has the time-outs and keepalives of the others, by which the server lets go of a host that is gone."""
+    with opened(made()) as store:
+        listening = store.db.listening_connection()
+        with listening:
+            assert listening.execute("SHOW lock_timeout").fetchone() == ("1min",)
