@@ -59,7 +59,8 @@ def apply_queues(client: SyncPrefectClient, names: Iterable[str]) -> list[Applie
 def apply_deployments(client: SyncPrefectClient, folder: Path, *, url: str) -> list[Applied]:
     """Run `prefect deploy --all` unless this version of `prefect.yaml` was deployed from this folder before.
 
-    A deploy switches schedules on again that a person switched off in the UI (3.9.1), so nothing is deployed without a change.
+    A deploy makes schedules without a `slug` anew, which switches on what a person switched off in the UI (3.9.1), so nothing is
+    deployed without a change.
 
     Args:
         folder: the project's.

@@ -1,7 +1,7 @@
 """Watches whether the Prefect server of a run still answers, and limits what a run spends on one that does not.
 
 Seen with 3.9.1: Prefect tries each queued event eleven times in seven seconds, and the process does not end before the last
-event was tried. With a server that died during a run of 600 task runs, that is an hour. A final state is tried three times, for a
+event was tried. With a server that died during a run of 600 task runs, that is an hour. A final state is tried six times, for a
 minute.
 """
 
@@ -16,7 +16,7 @@ from flows.project.prefect_address import is_reachable
 
 #: Seconds in which a busy server must answer.
 _TIMEOUT = 5.0
-#: The most that Prefect makes without a pause of a second in between (3.9.1). A failed event is kept and sent with the next one.
+#: Before the fourth and each further one, Prefect pauses for a second (3.9.1). A failed event is kept and sent with the next one.
 _RECONNECTIONS = 2
 
 
