@@ -92,7 +92,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     rows = []
     for report in sorted(reports, key=lambda one: one.nodeid):
         found = [value for name, value in report.user_properties if name == "chaos"]
-        base = "postgresql" if "postgresql" in report.nodeid or "restart" in report.nodeid else "sqlite"
+        base = "postgresql" if any(word in report.nodeid for word in ("postgresql", "restart", "without_power")) else "sqlite"
         if report.failed:
             rows.append((report.nodeid.rpartition("::")[2], base, *[""] * 7, "FAILED"))
         for one in found:

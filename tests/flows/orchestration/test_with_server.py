@@ -324,6 +324,24 @@ def test_work_and_maintain_run(project: Project) -> None:
     assert (found["name"], found["state_type"]) == ("maintain", "COMPLETED")
 
 
+@pytest.mark.slow
+def test_maintain_names_recipients_that_the_worker_lacks(project: Project) -> None:
+    """`syncs setup` was told of recipients of errors, and the worker was not: each run says so in its state."""
+    [known] = [each for each in project.find("variables") if each["name"] == "sync_clients_project"]
+
+    def record(value: dict[str, Any]) -> None:
+        url = f"{project.url}/variables/{known['id']}"
+        until(lambda: ask("PATCH", url, json={"value": value}, auth=project.sign_in).is_success)
+
+    record({**known["value"], "notify": ["error"]})
+    try:
+        found = _ended(project, project.deploy_run("maintain/maintain"))
+    finally:
+        record(known["value"])
+    assert found["state_type"] == "COMPLETED"
+    assert "SYNCS_NOTIFY_ERROR had recipients when `syncs setup` ran and has none here" in found["state"]["message"]
+
+
 def test_prefect_keeps_no_secret_and_no_payload(project: Project) -> None:
     """Neither the token nor a record stands anywhere in Prefect's database or logs."""
     files = [path for path in project.home.rglob("*") if path.is_file() and path.stat().st_size]
