@@ -61,6 +61,8 @@ def _next_steps(prefect: tuple[str, str] | None) -> str:
         ]
     width = max(len(command) for command, _ in steps if len(command) < 60)
     lines += [f"  {command:{width}}  {why}" for command, why in steps]
+    if prefect:
+        lines += ["", f"The Prefect server and its worker stay up until `{syncs} down`, also when this terminal closes."]
     return "\n".join([*lines, "", "Then write a file like syncs/languages.py for your own API."])
 
 

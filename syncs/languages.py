@@ -20,7 +20,7 @@ class Settings(BaseSettings, env_prefix="LANGUAGES_"):
 
 @contextmanager
 def connect(settings: Settings) -> Iterator[HttpClient]:
-    """Connect to the API. Most clients need no such function, only `lambda s: HttpClient(s.base_url)`."""
+    """Connect to the API. Most clients need no such function and no settings, only `Client("languages", url="https://…")`."""
     if settings.base_url:
         with HttpClient(settings.base_url) as http:
             yield http

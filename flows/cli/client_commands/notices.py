@@ -8,6 +8,7 @@ import click
 
 from flows.cli.command import Command
 from flows.cli.declared_names import complete_clients
+from flows.cli.known_names import check_client
 from flows.cli.output import CommandOutput, table
 from flows.time_text import relative_text
 
@@ -34,9 +35,11 @@ def notices(client: str | None, waiting: bool, open_: bool, limit: int) -> Comma
     from flows.project.settings import open_store
 
     with closing(open_store()) as store:
+        views, now = store.notice_views, store.views.now()
+        found: list[Any] = views.notices(client, limit=limit) if open_ else views.messages(client, waiting=waiting, limit=limit)
+        check_client(client, is_stored=bool(found or views.messages(client, limit=1)))
         if open_:
-            return _open(store.notice_views.notices(client, limit=limit), store.views.now())
-        found, now = store.notice_views.messages(client, waiting=waiting, limit=limit), store.views.now()
+            return _open(found, now)
     rows = [
         (str(one.id), relative_text(one.created_at, now=now), one.level, one.what, one.subject, _to(one.deliveries, now))
         for one in found

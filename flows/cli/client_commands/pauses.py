@@ -9,6 +9,7 @@ import click
 
 from flows.cli.command import Command, user_name
 from flows.cli.declared_names import complete_clients, read_declarations
+from flows.cli.known_names import check_client
 from flows.cli.output import CommandOutput, table
 from flows.errors import UsageError
 from flows.time_text import moment_text, parse_duration, relative_text
@@ -116,6 +117,7 @@ def pauses(client: str | None, history: bool) -> CommandOutput:
             store.pause_history.latest(client, limit=_HISTORY_LIMIT if history else _OPEN_LIMIT, open_only=not history),
             store.views.now(),
         )
+        check_client(client, is_stored=bool(found or store.pause_history.latest(client, limit=1, open_only=False)))
     if not history:
         found.sort(key=lambda one: one.client)
     document = [_document(one) for one in found]

@@ -9,6 +9,7 @@ import click
 
 from flows.cli.command import Command, user_name
 from flows.cli.job_commands.filter_options import filter_from, filter_options, is_filtered
+from flows.cli.known_names import check_job_names
 from flows.cli.output import CommandOutput
 from flows.errors import UsageError
 from jobs import JobNotFound
@@ -88,6 +89,8 @@ def _run(name: str, ids: Sequence[int], options: Mapping[str, Any], *, yes: bool
 
     with closing(open_store()) as store:
         which = list(ids) if wanted is None else wanted
+        if wanted is not None:
+            check_job_names(store, queue=wanted.queue, client=wanted.client, type_=wanted.type)
         if dry_run or asks:
             counts = store.commands.count(which)
             if dry_run:

@@ -8,6 +8,7 @@ import click
 
 from flows.cli.command import Command
 from flows.cli.job_commands.filter_options import filter_from, filter_options, is_filtered
+from flows.cli.known_names import check_job_names
 from flows.cli.output import CommandOutput, cell, table, to_json
 from flows.errors import UsageError
 from flows.time_text import relative_text
@@ -52,6 +53,7 @@ def jobs(job_id: int | None, limit: int, **options: Any) -> CommandOutput:
         return _one(job_id)
     wanted = filter_from(options)
     with closing(open_store()) as store:
+        check_job_names(store, queue=wanted.queue, client=wanted.client, type_=wanted.type)
         found, now = store.views.jobs(wanted, limit=limit), store.views.now()
     rows = [
         (str(job.id), job.type, job.key, job.state, job.attempts, relative_text(job.available_at, now=now), job.message)

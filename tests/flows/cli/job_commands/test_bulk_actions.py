@@ -202,7 +202,7 @@ def test_refusals_are_grouped_and_cut(here: JobStore) -> None:
     assert (code, out) == (1, f"retried 0 jobs\n30 refused: {first} and 10 more: queued; only failed jobs can be retried\n")
     fail(here, 1, lane=Lane("pets", "petstore", "petstore.other"))
     assert syncs("retry", "--queue", "pets", "--yes")[0] == 0
-    assert syncs("retry", "--queue", "none", "--yes") == (0, "retried 0 jobs\n", "")
+    assert syncs("retry", "--key", "none", "--yes") == (0, "retried 0 jobs\n", "")
 
 
 @pytest.mark.rows("E-14")
