@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 HERE = Path(__file__).parent
-COMMANDS = ("syncs run languages", "syncs list", "syncs runs")
+COMMANDS = ("syncs run languages", "syncs records languages --limit 3", "syncs runs")
 WIDTH = 148
 
 

@@ -55,10 +55,14 @@ def test_pandas_and_duckdb_read_the_records(pages: dict[str, Page], stored_pets:
     pytest.importorskip("pandas", reason="pandas is not installed, and nothing here needs it")
     pytest.importorskip("duckdb", reason="DuckDB is not installed, and nothing here needs it")
     page = pages["docs/pandas-and-duckdb.md"]
-    done = subprocess.run([sys.executable, "-c", page.file], capture_output=True, text=True, check=False, timeout=100)
+    (export,) = re.findall(r"^\$ syncs (records .*)$", page.text, re.MULTILINE)
+    assert CliRunner().invoke(program, export.split()).exit_code == 0
+    more = '\nprint(duckdb.sql("SELECT max(name) AS last FROM pets"))\n'
+    done = subprocess.run([sys.executable, "-c", page.file + more], capture_output=True, text=True, check=False, timeout=100)
     assert done.returncode == 0, done.stderr
     assert "pet 10" in done.stdout
     assert re.search(r"v1\W+25\b", done.stdout)
+    assert "pet 9" in done.stdout
 
 
 @pytest.mark.slow
