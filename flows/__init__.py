@@ -15,6 +15,7 @@ if _line := sync_clients.hidden(("clients", "jobs")):
     raise ImportError(_line)
 
 from flows.database_token_store import stored_tokens
+from flows.declarations.alter import Alter
 from flows.declarations.client import Client
 from flows.declarations.job_type import JobType
 from flows.declarations.notify import Notify
@@ -31,6 +32,7 @@ from flows.orchestration.python_run import arun, run
 from flows.run_result import RunResult
 
 __all__ = [
+    "Alter",
     "Client",
     "Cron",
     "DeclarationError",

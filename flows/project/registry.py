@@ -9,10 +9,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from flows.declarations.alter import Alter
 from flows.declarations.client import Client
 from flows.declarations.job_type import JobType
 from flows.declarations.sync import Sync
-from flows.errors import UnknownName
+from flows.errors import DeclarationError, UnknownName
 from flows.project.discovery import Broken, Source, read_entry_points, read_paths
 from jobs import Queue
 
@@ -26,7 +27,7 @@ FOLDER = "syncs"
 """The folder of the working directory whose files are read."""
 
 _KINDS: Mapping[type[Any], str] = MappingProxyType({Client: "client", Sync: "sync", JobType: "job type", Queue: "queue"})
-_Declaration = Client | Sync | JobType | Queue
+_Declaration = Client | Sync | JobType | Queue | Alter
 #: One thread at a time: a second one would find modules that are only half imported, and miss their declarations.
 _reading = threading.RLock()
 _USE = {"job type": "`syncs enqueue` queues a job of it, `syncs work` works it", "sync": "`syncs run` runs it"}
@@ -180,6 +181,7 @@ class _Collection:
     def __init__(self) -> None:
         self.broken: list[Broken] = []
         self._found: dict[tuple[str, str], dict[int, tuple[Any, str]]] = {}
+        self._alterations: dict[int, tuple[Alter, str]] = {}
 
     def take(self, sources: Iterable[Source | Broken]) -> None:
         """Add the declarations of these files."""
@@ -188,6 +190,9 @@ class _Collection:
                 self.broken.append(source)
                 continue
             for thing in _declarations(source.names):
+                if isinstance(thing, Alter):
+                    self._alterations.setdefault(id(thing), (thing, source.file))
+                    continue
                 client = thing.client if isinstance(thing, Sync | JobType) else None
                 queues = (getattr(one, "own_queue", None) for one in (thing, client))
                 for one in (thing, client, *queues):
@@ -218,6 +223,7 @@ class _Collection:
                 # With two clients of one id it is undecided whose pauses and settings apply.
                 refused[kind, name] = f"{kind} {name!r} cannot run: {refused['client', thing.client.id]}"
                 del kept[kind, name]
+        self._alter(kept, refused)
         by_kind = {kind: {name: thing for (of, name), (thing, _) in kept.items() if of == kind} for kind in _KINDS.values()}
         return Registry(
             clients=MappingProxyType(by_kind["client"]),
@@ -228,6 +234,24 @@ class _Collection:
             refused=MappingProxyType(refused),
             job_types=MappingProxyType(by_kind["job type"]),
         )
+
+    def _alter(self, kept: dict[tuple[str, str], tuple[Any, str]], refused: dict[tuple[str, str], str]) -> None:
+        """Change what files alter that others declare. What cannot be altered does not run, as nobody wants it unaltered."""
+        for change, file in self._alterations.values():
+            place = next((key for key in (("job type", change.id), ("sync", change.id)) if key in kept), None)
+            if place is None:
+                self._complain(file, f"it alters {change.id!r}, which no file declares")
+                continue
+            declared, origin = kept[place]
+            try:
+                altered = change.of(declared)
+            except (DeclarationError, TypeError, ValueError) as error:
+                refused[place] = self._complain(file, str(error))
+                del kept[place]
+                continue
+            kept[place] = altered, origin
+            if altered.own_queue is not None:
+                kept.setdefault(("queue", altered.own_queue.id), (altered.own_queue, file))
 
     def _twice(self, kind: str, name: str, same: Mapping[int, tuple[Any, str]]) -> str:
         where = sorted({file for _, file in same.values()})
