@@ -28,6 +28,7 @@ from jobs.listing.etags import StoredValidators
 from jobs.listing.failed_entities import FailedEntities
 from jobs.listing.page_transaction import Pages
 from jobs.listing.progress import Listings
+from jobs.listing.renewals import Renewals
 from jobs.listing.runs import Runs
 from jobs.listing.sweep import Sweeps
 from jobs.locks import Locks
@@ -117,6 +118,11 @@ class JobStore:
     def runs(self) -> Runs:
         """The history of runs."""
         return Runs(self.db)
+
+    @cached_property
+    def renewals(self) -> Renewals:
+        """Single entities that are queued by their keys."""
+        return Renewals(self.db)
 
     @cached_property
     def pages(self) -> Pages:

@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from clients import Entity, Page
 from flows import Sync
-from flows.cli.sync_commands.run import summary
+from flows.cli.sync_commands.run_summary import summary
 from flows.events import Event, subscribe
 from flows.orchestration.tracking.progress_artifact import percentage
 from flows.progress import Progress

@@ -119,7 +119,7 @@ def test_two_declarations_with_one_id(petstore: Project) -> None:
     [
         (["run", "petstore.pet"], "no sync is called 'petstore.pet'; did you mean 'petstore.pets'?"),
         (["check", "petsore"], "no client is called 'petsore'; did you mean 'petstore'?"),
-        (["run"], "Missing argument 'SYNC'; see `syncs run --help`"),
+        (["run"], "which sync? Name one or more, or give --all"),
         (["lst"], "No such command 'lst'. Did you mean 'list'? see `syncs --help`"),
         (["run", "--nope"], "No such option '--nope'; see `syncs run --help`"),
         (

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from clients import Entity, Page
-from flows.cli.sync_commands.run import summary
+from flows.cli.sync_commands.run_summary import summary
 from flows.progress import Progress, SilentTracker
 from flows.run_result import RunResult
 from flows.sync import run as engine

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from flows.cli.output import first_line, table
 from flows.cli.program import program
 from flows.cli.progress_bar import ThrottledTracker, line
-from flows.cli.sync_commands.run import summary
+from flows.cli.sync_commands.run_summary import summary
 from flows.progress import Progress
 from flows.run_result import RunResult
 
@@ -329,3 +329,30 @@ def test_tables_and_lines() -> None:
     ]
     assert first_line("  \n first\x1b[31m\nsecond") == "first?[31m"
     assert len(first_line("x" * 500)) == 200
+
+
+def test_several_syncs_and_single_entities(petstore: Project, api: Api) -> None:
+    """`--all` and several names give a list and the worst code, and one that cannot begin holds up no other; `--key` renews."""
+    api.items = items(3)
+    text = (petstore.folder / "syncs/petstore.py").read_text()
+    more = 'again = Sync("petstore.again", petstore, listing=Listing("pets", PageNumber(), items="data"))\n'
+    more += 'class Needs(BaseSettings, env_prefix="LACKS_"):\n    token: SecretStr\n'
+    lacks = 'lacks = Client("lacks", settings=Needs, connect=lambda s: HttpClient("http://127.0.0.1:9/"))\n'
+    lacks += 'other = Sync("lacks.things", lacks, listing=Listing("things"))\n'
+    petstore.write("syncs/petstore.py", text + more + lacks)
+    found = petstore.run_here("run", "--all", "--json")
+    assert found.returncode == 2
+    states = {one["sync"]: (one["state"], one["succeeded"]) for one in json.loads(found.stdout)}
+    assert states == {"petstore.pets": ("success", 3), "petstore.again": ("success", 3), "lacks.things": ("failed", 0)}
+    several = petstore.run_here("run", "petstore.pets", "petstore.again", "--json")
+    assert (several.returncode, [one["sync"] for one in json.loads(several.stdout)]) == (0, ["petstore.pets", "petstore.again"])
+    one = petstore.run_here("run", "petstore.pets", "--key", "p1", "--json")
+    assert (one.returncode, json.loads(one.stdout)["queued"]) == (0, 1)
+    for words in (
+        ["petstore.pets", "--key", "nix"],
+        ["petstore.pets", "nix"],
+        ["--all", "petstore.pets"],
+        ["--all", "--key", "p1"],
+    ):
+        refused = petstore.run_here("run", *words)
+        assert (refused.returncode, refused.stdout, len(refused.stderr.splitlines())) == (2, "", 1), words

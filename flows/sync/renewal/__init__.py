@@ -1,0 +1,1 @@
+"""Renews single entities of a sync, without a listing."""
