@@ -21,6 +21,11 @@ _SECRET = re.compile(
 _PORTS = {"http": 80, "https": 443}
 
 
+def sounds_secret(name: str) -> bool:
+    """Tell whether a value of this name may be a secret."""
+    return _SECRET.search(name) is not None
+
+
 def is_absolute(url: str) -> bool:
     """Say whether `url` has a scheme and a host."""
     return _ABSOLUTE.match(url) is not None

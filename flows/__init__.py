@@ -17,6 +17,7 @@ if _line := sync_clients.hidden(("clients", "jobs")):
 from flows.database_token_store import stored_tokens
 from flows.declarations.alter import Alter
 from flows.declarations.client import Client
+from flows.declarations.into import Into
 from flows.declarations.job_type import JobType
 from flows.declarations.notify import Notify
 from flows.declarations.pause_policy import PausePolicy
@@ -38,6 +39,7 @@ __all__ = [
     "DeclarationError",
     "Every",
     "FlowsError",
+    "Into",
     "JobType",
     "Notify",
     "PausePolicy",

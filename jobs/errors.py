@@ -9,6 +9,7 @@ JobsError
 │   ├── SchemaMissing     no tables yet: `syncs setup`
 │   ├── SchemaOutdated    tables older than the code: `syncs db upgrade`
 │   ├── SchemaTooNew      tables newer than the code: upgrade sync-clients
+│   ├── TableMismatch     a table of `into` does not fit its class: the text says what to do
 │   └── ForeignDatabase   it belongs to another project: use a database of its own, or share it on purpose
 ├── LostLease             another worker has the job or the listing now: drop the result
 ├── JobNotFound           no job has this id
@@ -63,6 +64,10 @@ class SchemaOutdated(SchemaError):
 
 class SchemaTooNew(SchemaError):
     """The tables are newer than this code."""
+
+
+class TableMismatch(SchemaError):
+    """A table into which a sync writes does not fit its class, or may not be made or changed."""
 
 
 class ForeignDatabase(SchemaError):

@@ -52,12 +52,14 @@ class Job(NamedTuple):
 class Content(NamedTuple):
     """What a success writes to the `record` row of the entity.
 
-    `data` is JSON text; `None` if the sync saves elsewhere and the row is only the ledger.
+    `data` is JSON text; `None` if the sync saves elsewhere and the row is only the ledger. `row_key` is JSON text, too: the
+    primary keys of its rows in typed tables, where its own key does not tell them.
     """
 
     version: str | None
     content_hash: str | None
     data: str | None
+    row_key: str | None = None
 
 
 class StoredValidator(NamedTuple):
@@ -97,6 +99,7 @@ class JobResult(NamedTuple):
         content: for entities: the new content of the ledger row.
         save: `(session) -> Verdict`, run inside the finish's transaction, only if the claim still holds and the
             content is new. It must not raise and must undo its own writes when it fails.
+        rows: `jobs.typed_tables.table_writer.EntityRows`, written with those of the whole batch where `save` would be called.
         force: save also unchanged content.
         may_go: asked before a record that is there is marked as gone; a no keeps it, and fails the job.
         to_phase: on success the job is not done but goes back, for its next phase.
@@ -112,6 +115,7 @@ class JobResult(NamedTuple):
     retry: Retry
     content: Content | None = None
     save: Any = None
+    rows: Any = None
     force: bool = False
     may_go: Callable[[], str | None] | None = None
     to_phase: str | None = None

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from clients import Entity, Page
 from clients.quoted_path import watching
 from flows.declarations.client import Client
+from flows.declarations.into import targets_of
 from flows.declarations.path_fetch import PathFetch
 from flows.declarations.schedule import Cron, Every, as_schedule
 from flows.declarations.since import Since
@@ -31,6 +32,8 @@ class Sync:
         fetch: `(connection, entity) -> record`, or the path of the record, such as `"pets/{key}"`, with `{parent}` for entities
             of `Nested`; without it, the listed item is the record.
         save: `(session, entity, record) -> None`, in the transaction of the job; by default the `record` table.
+        into: in place of `save`: a SQLModel table class, or `Into(…)`, or a list of them. Each record is upserted there, and
+            deleted with the entity; the `record` row has no data then.
         delete: `(session, entity) -> None`; by default stamps `deleted_at`.
         retry: how often and when a failed entity is tried again.
         queue: the queue of its jobs, by its id or itself; by default the client's.
@@ -58,6 +61,7 @@ class Sync:
     listing: Listing = field(kw_only=True)
     fetch: Callable[[Any, Entity], Any] | str | None = field(default=None, kw_only=True)
     save: Callable[[Any, Entity, Any], None] | None = field(default=None, kw_only=True)
+    into: Any = field(default=None, kw_only=True)
     delete: Callable[[Any, Entity], None] | None = field(default=None, kw_only=True)
     retry: Retry = field(default=Retry(), kw_only=True)
     queue: str | Queue | None = field(default=None, kw_only=True)
@@ -85,6 +89,7 @@ class Sync:
             object.__setattr__(self, "fetch", PathFetch(self.id, self.fetch))
         object.__setattr__(self, "schedule", as_schedule(f"sync {self.id!r}", self.schedule))
         self._check_functions()
+        self._set_targets()
         for name, kind in (("retry", Retry), ("incremental", Since)):
             value = getattr(self, name)
             if not isinstance(value, kind) and (value is not None or name == "retry"):
@@ -98,6 +103,13 @@ class Sync:
         object.__setattr__(self, "late_after", _seconds(self.id, self.late_after))
         if not 0 <= self.max_delete_share <= 1:
             raise DeclarationError(f"sync {self.id!r}: max_delete_share must be from 0 to 1, got {self.max_delete_share}")
+
+    def _set_targets(self) -> None:
+        if self.into is None:
+            return
+        if self.save is not None:
+            raise DeclarationError(f"sync {self.id!r}: save and into exclude each other; `Into(…, to_row=…)` shapes the rows")
+        object.__setattr__(self, "into", targets_of(self.id, self.into))
 
     def _check_functions(self) -> None:
         for name in ("listing", "fetch", "save", "delete"):

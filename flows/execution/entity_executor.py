@@ -19,6 +19,7 @@ from flows.execution.conditional_fetch import Conditions
 from flows.execution.delete_guard import DeleteGuard
 from flows.execution.executor_protocol import ConnectionSource
 from flows.execution.outcomes import NOT_READY, NOT_READY_DELAY, OUTCOMES, bounded_wait, judge, masked_verdict_of, published
+from flows.execution.typed_rows import TypedRows
 from flows.project.redaction import Mask, masked_exchanges
 from flows.user_code import attempt
 from jobs import PayloadError
@@ -26,6 +27,7 @@ from jobs.db.json_codec import document
 from jobs.fingerprint import content_hash
 from jobs.job import Content, Job, JobResult, Verdict
 from jobs.outcome import Failure, Gone, Pause, Snooze, Success, Unchanged
+from jobs.typed_tables.table_writer import EntityRows, TableWriter
 
 _UNCONDITIONAL = nullcontext()
 _SUCCESS = Verdict(Success())
@@ -45,6 +47,7 @@ class EntityExecutor:
         mask: removes secrets from what is kept.
         delete_guard: limits how many records may be lost.
         conditions: makes requests conditional, where the sync says so.
+        typed_rows: makes the rows of the tables of `into`, where the sync has some.
     """
 
     sync: Sync
@@ -52,6 +55,7 @@ class EntityExecutor:
     mask: Mask
     delete_guard: DeleteGuard
     conditions: Conditions | None = None
+    typed_rows: TypedRows | None = None
 
     @property
     def client(self) -> Client:
@@ -143,6 +147,11 @@ class EntityExecutor:
 
         return delete
 
+    @property
+    def row_deleter(self) -> TableWriter | None:
+        """What deletes the typed rows of entities; `None` without any, and where the sync deletes by itself."""
+        return None if self.typed_rows is None or self.sync.delete is not None else self.typed_rows.writer
+
     # -- one entity ------------------------------------------------------------------------------------------------------------
 
     def _fetch(self, job: Job, entity: Entity, full: bool) -> Any:
@@ -159,6 +168,12 @@ class EntityExecutor:
             return record
         dump = getattr(record, "model_dump", None)
         plain = dump(mode="json") if callable(dump) else record
+        if self.typed_rows is not None:
+            rows = self.typed_rows.of(entity, record, plain)
+            if isinstance(rows, Failure):
+                return rows
+            content = _ledger_content(entity, plain)._replace(row_key=rows.row_key)
+            return JobResult(job, _SUCCESS, sync.retry, content, rows=rows, force=full)
         if sync.save is None:
             content = Content(entity.version, content_hash(plain), document(plain))
             return JobResult(job, _SUCCESS, sync.retry, content, force=full)
@@ -180,9 +195,11 @@ class EntityExecutor:
         if isinstance(verdict.outcome, Success | Unchanged):
             # `fetch` stored it by itself; the ledger still needs the version, or each run would queue the entity again.
             return JobResult(job, verdict, self.sync.retry, Content(entity.version, None, None))
-        is_deleted = isinstance(verdict.outcome, Gone) and self.sync.delete is not None
-        delete = partial(self._delete, entity) if is_deleted else None
-        return JobResult(job, verdict, self.sync.retry, None, delete, may_go=self.delete_guard.refusal)
+        delete = rows = None
+        if isinstance(verdict.outcome, Gone):
+            delete = None if self.sync.delete is None else partial(self._delete, entity)
+            rows = None if (writer := self.row_deleter) is None else EntityRows(writer, entity.key)
+        return JobResult(job, verdict, self.sync.retry, None, delete, rows, may_go=self.delete_guard.refusal)
 
     # -- in the finish's transaction -------------------------------------------------------------------------------------------
 

@@ -153,6 +153,7 @@ def _import(file: Path, digest: bytes) -> ModuleType:
     if spec is None or spec.loader is None:
         raise ImportError("this is not a Python file")
     module = importlib.util.module_from_spec(spec)
+    _forget_tables(known)
     names = [name]
     # Under its plain name too, so that an import by another file finds this module instead of making a second one.
     if real.stem.isidentifier() and real.stem not in sys.modules:
@@ -166,9 +167,18 @@ def _import(file: Path, digest: bytes) -> ModuleType:
     except BaseException:
         for taken in names:
             sys.modules.pop(taken, None)
+        _forget_tables(module)
         raise
     setattr(module, _DIGEST_MARK, digest)
     return module
+
+
+def _forget_tables(module: ModuleType | None) -> None:
+    """Take the tables of a module that is read anew out of the metadata: SQLAlchemy refuses a second class of one table."""
+    for value in list(vars(module).values()) if module is not None else ():
+        table = getattr(value, "__table__", None)
+        if isinstance(value, type) and table is not None and value.__module__ == getattr(module, "__name__", None):
+            table.metadata.remove(table)
 
 
 def _explain(error: BaseException, file: Path | None) -> str:

@@ -91,7 +91,7 @@ def run(
     queue, stop, started = queue or Queue(sync.queue_id), stop or threading.Event(), time.monotonic()
     try:
         with OpenClients(store, stop=stop) as clients:
-            executor = entity_executor(sync, store, clients, allow_deletes=allow_deletes)
+            executor = entity_executor(sync, store, clients, allow_deletes=allow_deletes, dry_run=dry_run)
             tracker = tracker or SilentTracker()
             link, flow_run = tracker.flow_run
             history = RunHistory(sync, store, started_by=started_by, flow_run=flow_run, wait=wait, lease=queue.lease)

@@ -46,6 +46,7 @@ def sweep(
         lane,
         max_share=sync.max_delete_share,
         delete=executor.deleter(),
+        rows=executor.row_deleter,
         allow=allow,
         how=how_to_allow(sync),
         doubt=ended.doubt,

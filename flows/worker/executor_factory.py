@@ -17,12 +17,16 @@ from flows.execution.delete_guard import DeleteGuard
 from flows.execution.entity_executor import EntityExecutor
 from flows.execution.executor_protocol import Executor, JobControl
 from flows.execution.job_executor import JobExecutor
+from flows.execution.typed_rows import TypedRows
 from flows.pauses.pace_exchange import PaceExchange
 from flows.project.env_values import env_values
 from flows.project.redaction import Mask
 from flows.project.settings import client_settings
 from flows.worker.worker_config import WorkerConfig
+from jobs.db.database import Database
+from jobs.errors import TableMismatch
 from jobs.store import JobStore
+from jobs.typed_tables.make_tables import has_records, make_tables
 
 log = logging.getLogger("syncs.work")
 
@@ -67,22 +71,48 @@ class OpenClients:
         return connections, Mask((settings, env_values(client, *declared)))
 
 
-def entity_executor(sync: Sync, store: JobStore, clients: OpenClients, *, allow_deletes: bool = False) -> EntityExecutor:
-    """Make the executor of a sync.
+def entity_executor(
+    sync: Sync, store: JobStore, clients: OpenClients, *, allow_deletes: bool = False, dry_run: bool = False
+) -> EntityExecutor:
+    """Make the executor of a sync, and the tables of its `into` that are missing.
 
     Args:
         sync: the declaration.
         store: where the jobs are.
         clients: opens its client.
         allow_deletes: whether a person has allowed any number of deletions.
+        dry_run: make no tables.
 
     Raises:
         SettingsError: a setting of its client is missing or wrong.
+        TableMismatch: a table of `into` does not fit its class.
     """
     connections, mask = clients.open(sync.client, sync.listing)
     sync = bound(sync, connections.settings)
     guard = DeleteGuard(sync, store, allow=allow_deletes)
-    return EntityExecutor(sync, connections, mask, guard, Conditions.of(sync, store))
+    typed_rows = None
+    if sync.into is not None:
+        typed_rows = TypedRows(sync.into, mask, store.db.dialect)
+        if not dry_run:
+            make_tables_of(sync, store.db)
+    return EntityExecutor(sync, connections, mask, guard, Conditions.of(sync, store), typed_rows)
+
+
+def make_tables_of(sync: Sync, db: Database) -> list[tuple[str, str]]:
+    """Make the tables of the `into` of a sync that are missing, and columns; say so, and what that means for what is there.
+
+    Returns:
+        What was done: (table, change).
+
+    Raises:
+        TableMismatch: a table does not fit its class, or may not be changed.
+    """
+    done = make_tables(db, [one.core_table for one in sync.into or ()])
+    for table, change in done:
+        log.info("table %s: %s", table, change)
+    if done and has_records(db, sync.id):
+        log.warning("`syncs run %s --full` fills %s for what has not changed", sync.id, ", ".join({table for table, _ in done}))
+    return done
 
 
 def make_executors(config: WorkerConfig, store: JobStore, clients: OpenClients, *, control: JobControl) -> dict[str, Executor]:
@@ -95,10 +125,10 @@ def make_executors(config: WorkerConfig, store: JobStore, clients: OpenClients, 
         control: what executors may ask their worker.
 
     Raises:
-        SettingsError: no client has the settings it needs.
+        SettingsError, TableMismatch: no client has the settings or tables it needs.
     """
     made: dict[str, Executor] = {}
-    missing: dict[str, SettingsError] = {}
+    missing: dict[str, Exception] = {}
     for one in _served(config):
         if one.client.id in missing:
             continue
@@ -109,7 +139,7 @@ def make_executors(config: WorkerConfig, store: JobStore, clients: OpenClients, 
                 connections, mask = clients.open(one.client)
                 job_type = bound(one, connections.settings)
                 made[one.id] = JobExecutor(job_type, connections, mask, store, phases=config.stays[one.id], control=control)
-        except SettingsError as error:
+        except (SettingsError, TableMismatch) as error:
             missing[one.client.id] = error
     if missing and not made:
         raise next(iter(missing.values()))

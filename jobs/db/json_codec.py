@@ -147,6 +147,14 @@ def encode_all(values: Iterable[Any]) -> list[str]:
     return [encode(value).decode() for value in values]
 
 
+_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
+
+
+def without_nul(text: str) -> str:
+    """Return JSON text with U+FFFD in place of escaped NUL, which PostgreSQL's `jsonb` refuses."""
+    return _NUL.sub("\\1\ufffd", text) if "\\u0000" in text else text
+
+
 def decode(text: str | bytes | float) -> Any:
     """Return the value of JSON text."""
     if isinstance(text, int | float):

@@ -63,6 +63,21 @@ class PreparedStatement:
             raise_driver_error(connection, error, sql, values)
         return changed
 
+    def count_many(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> int:
+        """Execute once for each of these parameters, on SQLite; return how many rows changed.
+
+        Raises:
+            sqlalchemy.exc.DBAPIError: as `Connection.execute` does.
+        """
+        sql = self._sql or self._compile(connection)
+        values = list(map(self._arrange, rows))
+        fairy: Any = connection._dbapi_connection or connection.connection
+        try:
+            changed: int = fairy.dbapi_connection.executemany(sql, values).rowcount
+        except connection.dialect.loaded_dbapi.Error as error:
+            raise_driver_error(connection, error, sql, values)
+        return changed
+
     def _ready(self, connection: Connection, parameters: Mapping[str, Any]) -> tuple[str, Any, Any]:
         """Return the SQL text, the values as the driver takes them, and the driver's connection."""
         sql = self._sql or self._compile(connection)

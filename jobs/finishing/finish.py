@@ -9,6 +9,7 @@ from jobs.db.conflicts import retry_on_conflict
 from jobs.db.database import Database
 from jobs.db.json_rows import JsonRows
 from jobs.db.prepared_statements import PreparedStatement
+from jobs.finishing.batch_rows import BatchRows
 from jobs.finishing.fence import FencedTransitions, is_held
 from jobs.finishing.transition import overtaken, transitions_of
 from jobs.job import JobResult
@@ -17,6 +18,7 @@ from jobs.listing.record_upsert import KnownEntity, Ledger, overtaken_ids
 from jobs.outcome import Failure, Gone, Success, Unchanged
 from jobs.schema.job_tables import job
 from jobs.schema.states import LOST
+from jobs.typed_tables.table_writer import RowsRefused
 
 
 class Finishes:
@@ -26,6 +28,7 @@ class Finishes:
         self._db = db
         self._transitions = transitions
         self._ledger = Ledger(db)
+        self._rows = BatchRows(db)
         self._validators = StoredValidators(db)
         self._claims = claims = JsonRows(db, {"id": "id", "claim_no": "int"})
         self._held = PreparedStatement(select(job.c.id).join_from(claims.table, job, is_held(claims)).with_for_update(of=job))
@@ -44,30 +47,51 @@ class Finishes:
         """
         for done in dones:
             if _needs_more_than_the_job(done):
-                with self._db.write(prepared=not any(done.save for done in dones)) as connection:
-                    return self.finish_in(connection, dones)
+                try:
+                    return self._finish(dones)
+                except RowsRefused:
+                    return self._finish(dones, alone=True)
         transitions = transitions_of(dones)
         with self._db.write(single=self._transitions.is_single(transitions), prepared=True) as connection:
             states = self._transitions.apply(connection, transitions)
         return _settled(dones, states)
 
-    def finish_in(self, connection: Connection, dones: Sequence[JobResult]) -> list[JobResult]:
-        """Finish jobs inside a transaction of the caller, who must roll it back if a job with a session of its own is lost."""
-        held_ids = self._still_held(connection, dones)
+    def _finish(self, dones: Sequence[JobResult], *, alone: bool = False) -> list[JobResult]:
+        with self._db.write(prepared=not any(done.save for done in dones)) as connection:
+            return self.finish_in(connection, dones, alone=alone)
+
+    def finish_in(self, connection: Connection, dones: Sequence[JobResult], *, alone: bool = False) -> list[JobResult]:
+        """Finish jobs inside a transaction of the caller, who must roll it back if a job with a session of its own is lost.
+
+        Args:
+            connection: in this transaction.
+            dones: worked jobs.
+            alone: write the rows of each entity by themselves, so that those that the database refuses fail alone.
+
+        Raises:
+            RowsRefused: the database refuses the rows of one of the entities; nothing of the transaction may be kept.
+        """
+        held_ids = self._still_held(connection, dones, alone=alone)
         kept = [done for done in dones if done.job.id in held_ids]
         known = self._ledger.known(connection, kept)
         late = overtaken_ids(kept, known) if known else set()
-        judged = [self._save(connection, done, known) if done.job.id in held_ids - late else done for done in dones]
+        mine = held_ids - late
+        judged = [self._save(connection, done, known) if done.job.id in mine else done for done in dones]
+        if alone:
+            judged = [self._rows.save_alone(connection, done, known) if done.job.id in mine else done for done in judged]
         transitions = transitions_of([done for done in judged if done.job.id in held_ids and done.job.id not in late])
         transitions += [overtaken(done.job) for done in judged if done.job.id in late]
         states = self._transitions.apply(connection, transitions)
         written = [done for done in judged if done.job.id in states and done.job.id not in late]
+        if not alone:
+            # Behind the fence: only those whose claims still hold, and without a statement that asks which.
+            self._rows.save(connection, written, known)
         self._ledger.write(connection, written)
         self._validators.replace(connection, written)
         return _settled(judged, states)
 
-    def _still_held(self, connection: Connection, dones: Sequence[JobResult]) -> set[int]:
-        if not any(done.save for done in dones):
+    def _still_held(self, connection: Connection, dones: Sequence[JobResult], *, alone: bool) -> set[int]:
+        if not alone and not any(done.save for done in dones):
             # Nothing is written before the transitions, whose own fence then decides.
             return {done.job.id for done in dones}
         claims = [(done.job.id, done.job.claim_no) for done in dones]

@@ -22,6 +22,8 @@ class KnownEntity(NamedTuple):
     writer: tuple[int, int]
     #: Whether its record is not marked as deleted.
     is_live: bool
+    #: See `jobs.typed_tables.table_writer`.
+    row_key: str | None = None
 
 
 class Ledger:
@@ -34,7 +36,7 @@ class Ledger:
             select(
                 record.c.sync, record.c.key, record.c.content_hash, record.c.job_generation, record.c.job_id,
                 and_(record.c.deleted_at.is_(None), record.c.synced_at.is_not(None)).label("in_sync"),
-                record.c.deleted_at.is_(None).label("is_live"),
+                record.c.deleted_at.is_(None).label("is_live"), record.c.row_key,
             )
             .join_from(keys.table, record, and_(record.c.sync == keys.sync, record.c.key == keys.key))
             .with_for_update(of=record)
@@ -47,6 +49,7 @@ class Ledger:
                 "version": "text",
                 "content_hash": "text",
                 "data": "json",
+                "row_key": "text",
                 "generation": "int",
                 "job": "id",
             },
@@ -93,14 +96,14 @@ class Ledger:
         db, rows = self._db, self._saved
         data = rows.data.cast(postgresql.JSON) if db.dialect == "postgresql" else rows.data
         source = select(
-            rows.sync, rows.key, rows.version, rows.content_hash, data, rows.generation, rows.job, rows.generation,
-            db.now, db.now, db.now,
+            rows.sync, rows.key, rows.version, rows.content_hash, data, rows.row_key, rows.generation, rows.job,
+            rows.generation, db.now, db.now, db.now,
         ).where(rows.key.is_not(None))  # fmt: skip
         # SQLite cannot parse ON CONFLICT behind a SELECT that has no WHERE.
         make = postgresql.insert(record) if db.dialect == "postgresql" else sqlite.insert(record)
         statement = make.from_select(
             [
-                "sync", "key", "version", "content_hash", "data", "generation", "job_id", "job_generation",
+                "sync", "key", "version", "content_hash", "data", "row_key", "generation", "job_id", "job_generation",
                 "first_seen_at", "changed_at", "synced_at",
             ],
             source,
@@ -113,6 +116,7 @@ class Ledger:
                 "version": new.version,
                 "content_hash": new.content_hash,
                 "data": new.data,
+                "row_key": new.row_key,
                 "generation": _greatest(record.c.generation, new.generation),
                 "changed_at": case((same, record.c.changed_at), else_=new.changed_at),
                 "synced_at": new.synced_at,
@@ -138,8 +142,8 @@ class Ledger:
             return {}
         rows = self._known.rows(connection, self._keys.bind(sorted(keys)))
         return {
-            (sync, key): KnownEntity(content_hash if in_sync else None, (generation, job_id or 0), is_live)
-            for sync, key, content_hash, generation, job_id, in_sync, is_live in rows
+            (sync, key): KnownEntity(content_hash if in_sync else None, (generation, job_id or 0), is_live, row_key)
+            for sync, key, content_hash, generation, job_id, in_sync, is_live, row_key in rows
         }
 
     def write(self, connection: Connection, dones: Sequence[JobResult]) -> None:
@@ -151,8 +155,7 @@ class Ledger:
                 continue
             match done.verdict.outcome:
                 case Success() if content is not None:
-                    hashed, data = content.content_hash, content.data
-                    saved.append((lane.type, key, content.version, hashed, data, done.job.generation or 0, done.job.id))
+                    saved.append((lane.type, key, *content, done.job.generation or 0, done.job.id))
                 case Unchanged() if content is not None:
                     seen.append((lane.type, key, content.version, done.job.generation or 0, done.job.id))
                 case Gone():

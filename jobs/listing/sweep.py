@@ -1,10 +1,10 @@
 """Marks records as deleted that a complete listing no longer contains (`docs/architecture.md`, law 8)."""
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import and_, bindparam, case, false, func, select, update
+from sqlalchemy import Connection, and_, bindparam, case, false, func, select, update
 from sqlmodel import Session
 
 from jobs.db.database import Database
@@ -15,9 +15,10 @@ from jobs.listing.listing_claim import ListingClaim
 from jobs.listing.progress import COMPLETE
 from jobs.schema.job_tables import job, listing, record
 from jobs.schema.states import PROCESSING_LITERAL, QUEUED_LITERAL
+from jobs.typed_tables.table_writer import EntityKey, TableWriter
 
 BATCH = 100
-"""Entities that are deleted one by one in one transaction."""
+"""Entities that are deleted in one transaction."""
 
 PREVIEW_BATCH = 1000
 """Keys that a preview reads in one statement."""
@@ -107,7 +108,12 @@ class Sweeps:
         self._idle = (
             select(record.c.key).where(idle, record.c.key > bindparam("after")).order_by(record.c.key).limit(PREVIEW_BATCH)
         )
-        self._next = select(record.c.key).where(missing, record.c.key > bindparam("after")).order_by(record.c.key).limit(BATCH)
+        self._next = (
+            select(record.c.key, record.c.row_key)
+            .where(missing, record.c.key > bindparam("after"))
+            .order_by(record.c.key)
+            .limit(BATCH)
+        )
         self._keys = keys = JsonRows(db, {"sync": "text", "key": "text"})
         self._stamp = (
             update(record)
@@ -149,6 +155,7 @@ class Sweeps:
         *,
         max_share: float,
         delete: Delete | None = None,
+        rows: TableWriter | None = None,
         allow: bool = False,
         how: str = "--allow-deletes",
         doubt: str = "",
@@ -162,6 +169,7 @@ class Sweeps:
                 because of 404 and 410 counts.
             delete: `(session, key) -> error or None`, called for each in the transaction that marks it; what it wrote before
                 an error is undone, and the record stays.
+            rows: deletes the typed rows of entities in the transaction that marks these, where there is no `delete`.
             allow: a person has confirmed it: whatever is missing is deleted.
             how: the option with which a person does that.
             doubt: why the listing may not be complete; then nothing is deleted unless a person has confirmed it.
@@ -184,29 +192,39 @@ class Sweeps:
                 )
             ):
                 return SweepResult(0, refused)
-            if delete is None:
+            if delete is None and rows is None:
                 connection.execute(self._delete, key)
                 return SweepResult(missing)
-        return self._one_by_one(key, delete)
+        return self._in_batches(key, delete, rows)
 
-    def _one_by_one(self, key: dict[str, Any], delete: Delete) -> SweepResult:
+    def _in_batches(self, key: dict[str, Any], delete: Delete | None, rows: TableWriter | None) -> SweepResult:
         deleted, after = 0, ""
-        errors: list[tuple[str, str]] = []
+        errors: dict[str, str] = {}
         while True:
             with self._db.write() as connection:
-                keys = connection.execute(self._next, {**key, "after": after}).scalars().all()
-                if not keys:
-                    return SweepResult(deleted, errors=tuple(errors))
-                gone = []
-                for one in keys:
-                    with Session(bind=connection, join_transaction_mode="create_savepoint") as session:
-                        error = delete(session, one)
-                        if error is None:
-                            session.commit()
-                            gone.append((key["b_sync"], one))
-                        else:
-                            session.rollback()
-                            errors.append((one, error))
+                found = [EntityKey(*one) for one in connection.execute(self._next, {**key, "after": after})]
+                if not found:
+                    return SweepResult(deleted, errors=tuple(errors.items()))
+                if delete is not None:
+                    refused = _one_by_one(connection, [one.key for one in found], delete)
+                else:
+                    assert rows is not None
+                    refused = rows.delete_each(self._db, connection, found)
+                gone = [(key["b_sync"], one.key) for one in found if one.key not in refused]
                 if gone:
                     connection.execute(self._stamp, self._keys.bind(gone))
-            deleted, after = deleted + len(gone), keys[-1]
+            errors |= refused
+            deleted, after = deleted + len(gone), found[-1].key
+
+
+def _one_by_one(connection: Connection, keys: Sequence[str], delete: Delete) -> dict[str, str]:
+    """Delete entities, each with a session of its own; return the errors by key."""
+    errors: dict[str, str] = {}
+    for one in keys:
+        with Session(bind=connection, join_transaction_mode="create_savepoint") as session:
+            if (error := delete(session, one)) is None:
+                session.commit()
+            else:
+                session.rollback()
+                errors[one] = error
+    return errors

@@ -184,6 +184,8 @@ class RecordRow(Row, table=True):
     content_hash: str | None = text_column()
     #: The record, where the sync has no `save` of its own.
     data: Any = json_column()
+    #: The primary keys of its rows in typed tables, `{table: [values]}`; NULL where the key tells them.
+    row_key: str | None = text_column()
     generation: int = integer_column()
     #: The job that wrote it last; an older job that finishes later must not.
     job_id: int | None = Field(default=None, sa_column=Column(ID_TYPE))

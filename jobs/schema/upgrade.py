@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from jobs.db.database import Database
 from jobs.errors import DatabaseUnavailable, SchemaError, SchemaMissing, SchemaOutdated, SchemaTooNew
 
-HEAD = "0009"
+HEAD = "0010"
 """The version that this code needs; a test compares it with the migrations."""
 
 MIGRATIONS = Path(__file__).parents[1] / "migrations"
@@ -87,7 +87,7 @@ def upgrade(db: Database) -> tuple[str | None, str]:
     from alembic import command
     from alembic.config import Config
 
-    with _migration_lock(db) as connection:
+    with migration_lock(db) as connection:
         before = _version(connection)
         if before is not None and before not in VERSIONS:
             _check_version(before, db.name)
@@ -110,7 +110,8 @@ def _refuse_foreign_tables(connection: Connection, where: str) -> None:
 
 
 @contextmanager
-def _migration_lock(db: Database) -> Iterator[Connection]:
+def migration_lock(db: Database) -> Iterator[Connection]:
+    """Open a transaction in which no other process makes or changes tables."""
     with db.write() as connection:  # on SQLite BEGIN IMMEDIATE is the lock
         if db.dialect == "postgresql":
             # Another process may migrate for long, and so may this one.

@@ -142,6 +142,23 @@ def test_a_table_of_your_own(pages: dict[str, Page], project: Path, petstore: Pe
     assert records("SELECT count(*), max(name) FROM pet") == [(24, "pet 8")]
 
 
+def test_typed_tables(pages: dict[str, Page], project: Path, petstore: Petstore, run_here: Any) -> None:
+    """The example with `into` makes its tables, fills them, and deletes what is gone, child rows too."""
+    (project / "syncs/petstore.py").write_text(example(pages, "docs/write-a-sync.md", "into=["))
+    for pet in petstore.pets:
+        pet |= {"price": "12.50", "updated_at": "2026-01-01T00:00:00Z", "tags": [{"name": "a"}, {"name": "b"}]}
+    assert run_here("petstore.pets")["succeeded"] == 25
+    assert records("SELECT count(*), max(price), max(updated_at) FROM pet") == [(25, 12.5, "2026-01-01 00:00:00.000000")]
+    del petstore.pets[-1]
+    petstore.pets[0]["price"] = "1.234"
+    result = run_here("petstore.pets", "--full", code=1)
+    assert (result["deleted"], result["failed"]) == (1, 1)
+    assert records("SELECT count(*) FROM pet UNION ALL SELECT count(*) FROM tag") == [(24,), (48,)]
+    text = "Pet.price: Decimal input should have no more than 2 decimal places, got '1.234'"
+    assert text in pages["docs/write-a-sync.md"].text
+    assert records("SELECT message FROM job WHERE state = 'failure'") == [(text,)]
+
+
 def test_resuming_a_client(pages: dict[str, Page], project: Path, petstore: Petstore, run_here: Any) -> None:
     """The command of `run-it.md` ends a pause."""
     (project / "syncs/petstore.py").write_text(example(pages, "README.md", "petstore.pets"))
