@@ -62,6 +62,7 @@ def read_paths(paths: Iterable[str | Path]) -> Iterator[Source | Broken]:
             if (real := file.resolve()) not in seen:
                 seen.add(real)
                 folders.setdefault(real.parent, []).append(file)
+    _forget_others(seen)
     for folder, files in folders.items():
         yield from _read_folder(folder, files)
 
@@ -173,12 +174,24 @@ def _import(file: Path, digest: bytes) -> ModuleType:
     return module
 
 
-def _forget_tables(module: ModuleType | None) -> None:
-    """Take the tables of a module that is read anew out of the metadata: SQLAlchemy refuses a second class of one table."""
+def _forget_others(files: Iterable[Path]) -> None:
+    """Forget modules with tables of files that are no longer read: those that are may have tables of the same names."""
+    there = set(map(str, files))
+    for module in [module for name, module in sys.modules.items() if name.startswith(f"{_PACKAGE}.")]:
+        if str(getattr(module, "__file__", "")) not in there and _forget_tables(module):
+            for name in [name for name, one in sys.modules.items() if one is module]:
+                del sys.modules[name]
+
+
+def _forget_tables(module: ModuleType | None) -> bool:
+    """Take the tables of a module out of the metadata, which refuses a second one of a name; tell whether it had any."""
+    found = False
     for value in list(vars(module).values()) if module is not None else ():
         table = getattr(value, "__table__", None)
         if isinstance(value, type) and table is not None and value.__module__ == getattr(module, "__name__", None):
             table.metadata.remove(table)
+            found = True
+    return found
 
 
 def _explain(error: BaseException, file: Path | None) -> str:
