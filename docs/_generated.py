@@ -20,7 +20,7 @@ from flows.cli.program import program
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
-PACKAGES = ("clients", "jobs", "flows")
+PACKAGES = ("clients", "jobs", "flows", "syncs_testing")
 #: Beside the pages of its section in `README.md`, each of these stands in the navigation.
 GENERATED = {"Reference": ("generated/commands", "generated/python")}
 
