@@ -45,7 +45,7 @@ class Reader:
         """Close the connection."""
         self._connection.close()
 
-    def rows(self, statement: str, **values: Any) -> list[tuple[Any, ...]]:
+    def select(self, statement: str, **values: Any) -> list[tuple[Any, ...]]:
         """Return the rows of a statement.
 
         Args:
@@ -78,7 +78,7 @@ class Reader:
 
     def now(self) -> datetime:
         """Return the database's time."""
-        found = self.rows("SELECT now()")[0][0] if self.dialect == "postgresql" else datetime.now(UTC)
+        found = self.select("SELECT now()")[0][0] if self.dialect == "postgresql" else datetime.now(UTC)
         assert isinstance(found, datetime)
         return found.astimezone(UTC)
 
@@ -105,8 +105,8 @@ def open_reader(url: str, *, project: str | None) -> Reader | None:
     """
     for reader in _opened(url):
         try:
-            version = reader.rows("SELECT version_num FROM sync_clients_version")
-            owner = reader.rows("SELECT name FROM sync_clients_project")
+            version = reader.select("SELECT version_num FROM sync_clients_version")
+            owner = reader.select("SELECT name FROM sync_clients_project")
         except DatabaseUnavailable:
             version, owner = [], []
         if version == [(_head(),)] and (not owner or owner == [(project,)]):

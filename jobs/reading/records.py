@@ -99,7 +99,7 @@ def record_page(reader: Reader, wanted: RecordFilter, *, after: str | None = Non
         # Each with its own limit: PostgreSQL would look at all of them else.
         first = " ORDER BY key LIMIT :most"
         statement = f"SELECT * FROM ({stored}{first}) AS stored UNION ALL SELECT * FROM ({never}{first}) AS never"  # noqa: S608
-    rows = reader.rows(f"{statement} ORDER BY key LIMIT :most", sync=wanted.sync, most=limit, **values)
+    rows = reader.select(f"{statement} ORDER BY key LIMIT :most", sync=wanted.sync, most=limit, **values)
     return [_view(row) for row in rows]
 
 
@@ -118,14 +118,14 @@ def all_records(reader: Reader, wanted: RecordFilter, *, limit: int | None = Non
 
 def find_record(reader: Reader, sync: str, key: str) -> RecordView | None:
     """Return what is known of an entity, also of one that is deleted or was never stored; `None` where that is nothing."""
-    rows = reader.rows(f"{_STORED} AND record.key = :key", sync=sync, key=key)
-    rows = rows or reader.rows(f"{_NEVER_STORED} AND job.key = :key", sync=sync, key=key)
+    rows = reader.select(f"{_STORED} AND record.key = :key", sync=sync, key=key)
+    rows = rows or reader.select(f"{_NEVER_STORED} AND job.key = :key", sync=sync, key=key)
     return _view(rows[0]) if rows else None
 
 
 def has_records(reader: Reader, sync: str) -> bool:
     """Tell whether anything is known of any entity of a sync."""
-    return bool(reader.rows("SELECT 1 FROM record WHERE sync = :sync LIMIT 1", sync=sync))
+    return bool(reader.select("SELECT 1 FROM record WHERE sync = :sync LIMIT 1", sync=sync))
 
 
 def _view(row: tuple[Any, ...]) -> RecordView:

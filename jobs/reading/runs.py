@@ -60,7 +60,7 @@ def latest_runs(reader: Reader, sync: str | None = None, *, limit: int = 50) -> 
     """
     of_sync = "" if sync is None else "WHERE sync = :sync"
     statement = f"SELECT {_COLUMNS} FROM run {of_sync} ORDER BY id DESC LIMIT :limit"  # noqa: S608 - constants
-    rows = reader.rows(statement, limit=limit, **({} if sync is None else {"sync": sync}))
+    rows = reader.select(statement, limit=limit, **({} if sync is None else {"sync": sync}))
     now = reader.now()
     return [_view(reader, dict(zip(_NAMES, row, strict=True)), now) for row in rows]
 
@@ -82,7 +82,7 @@ def _lives(reader: Reader, sync: str, worker: str, alive_until: datetime, claim_
         return False
     if alive_until > now:
         return True
-    held = reader.rows(
+    held = reader.select(
         "SELECT lease_until FROM listing WHERE sync = :sync AND worker = :worker AND claim_no = :claim_no",
         sync=sync, worker=worker, claim_no=claim_no,
     )  # fmt: skip

@@ -53,20 +53,20 @@ def sync_states(reader: Reader, syncs: Sequence[str]) -> dict[str, SyncState]:
     """Return the state of each of these syncs."""
     counts: dict[str, int] = {}
     if syncs:
-        counts = dict(reader.rows(_COUNT[reader.dialect], syncs=json.dumps(list(syncs))))
+        counts = dict(reader.select(_COUNT[reader.dialect], syncs=json.dumps(list(syncs))))
     return {name: _state(reader, name, counts.get(name, 0)) for name in syncs}
 
 
 def last_success_at(reader: Reader, sync: str) -> datetime | None:
     """Return when the last run ended that listed everything and in which nothing failed."""
-    found: datetime | None = moment(_one(reader.rows(_SUCCESS, sync=sync)))
+    found: datetime | None = moment(_one(reader.select(_SUCCESS, sync=sync)))
     return found
 
 
 def _state(reader: Reader, sync: str, records: int) -> SyncState:
-    last = reader.rows(_LAST, sync=sync)
+    last = reader.select(_LAST, sync=sync)
     never_stored = f"SELECT count(*) FROM ({NEVER_STORED}) AS never"  # noqa: S608 - constants
-    failing = _one(reader.rows(_FAILING, sync=sync)) + _one(reader.rows(never_stored, sync=sync))
+    failing = _one(reader.select(_FAILING, sync=sync)) + _one(reader.select(never_stored, sync=sync))
     run_at, state = last[0] if last else (None, None)
     return SyncState(moment(run_at), state, last_success_at(reader, sync), records, failing)
 
@@ -74,7 +74,7 @@ def _state(reader: Reader, sync: str, records: int) -> SyncState:
 def paused_clients(reader: Reader) -> dict[str, datetime | None]:
     """Return the clients that are paused now, and until when; `None` waits for a person."""
     now = reader.now()
-    rows = [(client, moment(until)) for client, until in reader.rows("SELECT client, until FROM pause WHERE ended_at IS NULL")]
+    rows = [(client, moment(until)) for client, until in reader.select("SELECT client, until FROM pause WHERE ended_at IS NULL")]
     return {client: until for client, until in rows if until is None or until > now}
 
 

@@ -19,11 +19,11 @@ from tests.support.store_helpers import change, reading
 def test_it_reads_what_the_store_has_written(store: JobStore, database_url: str) -> None:
     """With named parameters, `%` and casts; times are in UTC; nothing is written."""
     with reading(store) as reader:
-        assert reader.rows("SELECT :one AS a, 'a%:' AS b", one="x") == [("x", "a%:")]
-        assert moment(reader.rows("SELECT id, updated_at FROM queue UNION SELECT 'q', NULL")[0][1]) is None
+        assert reader.select("SELECT :one AS a, 'a%:' AS b", one="x") == [("x", "a%:")]
+        assert moment(reader.select("SELECT id, updated_at FROM queue UNION SELECT 'q', NULL")[0][1]) is None
         assert abs((reader.now() - store.views.now()).total_seconds()) < 60
         with pytest.raises(DatabaseUnavailable, match="cannot be read"):
-            reader.rows("SELECT nothing FROM nowhere")
+            reader.select("SELECT nothing FROM nowhere")
     assert not is_missing(database_url)
 
 
