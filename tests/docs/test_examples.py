@@ -49,6 +49,7 @@ def records(query: str) -> list[tuple[Any, ...]]:
         return connection.execute(query).fetchall()
 
 
+@pytest.mark.rows("SC-05")
 def test_every_file_is_read(pages: dict[str, Page], project: Path) -> None:
     """Each block that imports from `flows` declares a client and a sync or job type, also when one process reads it twice."""
     found = files(pages)
@@ -73,6 +74,7 @@ def test_every_line_works(pages: dict[str, Page]) -> None:
     assert lines
 
 
+@pytest.mark.rows("SC-11")
 @pytest.mark.parametrize("name", PAGINATORS)
 def test_each_paginator_pages_as_its_sample_says(pages: dict[str, Page], name: str) -> None:
     """The line for an API, run against the sample answers above it, sends the requests that stand there and ends."""

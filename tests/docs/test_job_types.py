@@ -151,6 +151,7 @@ def loaded() -> dict[str, Any]:
     return scope
 
 
+@pytest.mark.rows("SC-01", "SC-02", "SC-03")
 def test_the_first_commands_run(guide: Page, shop: Shop) -> None:
     """The console block of the first step queues a job and works it, and each line of output is as shown."""
     block = next(block.text for block in guide.blocks if block.language == "console")
@@ -166,6 +167,7 @@ def test_the_first_commands_run(guide: Page, shop: Shop) -> None:
     assert (path, body, len(str(key))) == ("bookings", {"order": 17}, 36)
 
 
+@pytest.mark.rows("AQ-67")
 def test_every_job_type_is_worked(guide: Page, shop: Shop, project: Path) -> None:
     """Each job type that the page declares is queued and ends in the state that the page says."""
     payloads = {

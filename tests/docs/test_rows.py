@@ -8,17 +8,19 @@ from pathlib import Path
 from tests import ROOT
 
 PAGE = ROOT / "docs" / "coming-from-drupal.md"
-#: The rows that the queue, pauses and notices answer for; those of clients and schedules belong to other pages.
+#: All rows of the features of sync_clients, Advanced Queue, DataSync and Drupal's core.
 ROWS = {
     f"{name}-{number:02}"
     for name, numbers in (
-        ("AQ", range(1, 59)),
+        ("AQ", range(1, 68)),
+        ("BA", range(1, 22)),
+        ("CR", range(1, 13)),
         ("DS", range(1, 20)),
         ("QA", range(1, 23)),
         ("DR", range(1, 8)),
         ("LK", range(1, 12)),
-        ("E", (*range(1, 45), *range(50, 81), *range(90, 99))),
-        ("SC", range(14, 30)),
+        ("E", (*range(1, 45), *range(50, 81), *range(90, 101))),
+        ("SC", range(1, 36)),
     )
     for number in numbers
 }

@@ -183,7 +183,7 @@ def test_a_fingerprint_of_chosen_fields(used: JobStore) -> None:
         enqueue(declare(duplicates="discard", fingerprint=set), {"to": "c"})
 
 
-@pytest.mark.rows("AQ-19", "AQ-20", "E-11")
+@pytest.mark.rows("AQ-19", "AQ-20", "E-11", "SC-31")
 @pytest.mark.parametrize(
     ("duplicates", "expected"),
     [

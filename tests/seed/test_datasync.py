@@ -109,7 +109,7 @@ def test_nothing_is_said_to_be_nothing(here: Project) -> None:
         assert words in err
 
 
-@pytest.mark.rows("DS-18")
+@pytest.mark.rows("DS-18", "E-100")
 def test_a_singleton_is_worked_on_one_machine_at_a_time(store: JobStore, open_store: Callable[..., JobStore]) -> None:
     """While one machine has a job of the type, another gets none; together they never work two at once."""
     log = Log(0.02)

@@ -66,6 +66,7 @@ def test_a_client_with_a_url_connects(monkeypatch: pytest.MonkeyPatch) -> None:
             assert repr(http) == "HttpClient('https://a.example/')"
 
 
+@pytest.mark.rows("SC-35")
 @pytest.mark.parametrize(
     ("auth", "arguments", "header"),
     [
@@ -110,6 +111,7 @@ def test_what_is_missing_is_told_before_anything_opens(project: Project, api: Ap
     assert (api.paths, (project.folder / "data").exists()) == ([], False)
 
 
+@pytest.mark.rows("SC-04")
 def test_a_queue_may_stand_for_its_id(project: Project) -> None:
     """`queue=` takes the `Queue` itself, which counts as declared wherever it stands; anything else is one line."""
     text = (

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 SAYS = {"error": "age must not be negative", "you_sent": "Bearer t0p-secret", "session_id": 'a"1', "url": "\u001b[31m red"}
 
 
+@pytest.mark.rows("SC-35")
 def test_the_body_of_a_refusal_is_kept_and_shown(petstore: Project, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """The answer to a refused entity stands in `syncs job`, as text and as JSON; secrets and control characters do not."""
     api.items = [{"id": 1}]

@@ -105,7 +105,7 @@ def test_deployments_are_what_is_declared(project: Project) -> None:
     assert {"languages", "tiny", "faulty", "slow"} <= queues
 
 
-@pytest.mark.rows("E-79", "DS-02")
+@pytest.mark.rows("E-79", "DS-02", "CR-07", "SC-12")
 def test_schedules_make_runs(project: Project) -> None:
     """The server's scheduler works: it does not with SQLAlchemy 2.1, and then says so only in its log."""
     active = {"deployments": {"name": {"any_": ["work"]}}, "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
@@ -157,6 +157,7 @@ def test_another_project_is_told_whose_server_it_is(project: Project, tmp_path: 
     assert "other.db" not in text
 
 
+@pytest.mark.rows("CR-08")
 def test_worker_runs_what_a_person_starts(project: Project) -> None:
     """`prefect deployment run sync/sync -p name=…` completes, and names, logs, artifacts and states say what happened."""
     run_id = project.deploy_run("sync/sync", "-p", "name=faulty.things")
@@ -195,6 +196,7 @@ def test_worker_runs_what_a_person_starts(project: Project) -> None:
     assert not any("task run" in message.lower() for message in logs())
 
 
+@pytest.mark.rows("CR-03")
 @pytest.mark.slow
 def test_second_start_ends_and_cancelling_is_clean(project: Project, api_server: ApiServer) -> None:
     """A second start while one runs is cancelled; cancelling the first one puts its jobs back."""

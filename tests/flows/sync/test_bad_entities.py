@@ -19,6 +19,7 @@ def remote() -> Iterator[Remote]:
         yield found
 
 
+@pytest.mark.rows("SC-08")
 @pytest.mark.parametrize(("things", "each", "apart"), [(60, 1, 13), pytest.param(500, 5, 1, marks=pytest.mark.slow)])
 def test_one_run_ends_with_all_others_stored(store: JobStore, remote: Remote, things: int, each: int, apart: int) -> None:
     """It is partial, within the time of its retries; the client is open, and there is one notice."""

@@ -50,6 +50,7 @@ def file_sync(server: Ftp | Sftp, **fields: Any) -> Sync:
     )  # fmt: skip
 
 
+@pytest.mark.rows("SC-30")
 @pytest.mark.parametrize("version", [11, 12])
 def test_things_arrive_over_soap(serve_shop: Callable[..., Shop], store: JobStore, version: int) -> None:
     """25 things on three pages, each fetched by a call of its own; the next run finds them unchanged."""
@@ -97,6 +98,7 @@ def test_broken_xml_of_one_entity_harms_no_other(shop: Shop, store: JobStore) ->
     assert "DTD" in result.failures[0][1]
 
 
+@pytest.mark.rows("SC-30")
 @pytest.mark.parametrize("how", ["status", "fault"])
 def test_refused_sign_in_pauses_the_soap_client(shop: Shop, store: JobStore, how: str) -> None:
     """401, or a fault that says the same: an enforced pause, no attempt used, and after it all goes on."""
@@ -162,6 +164,7 @@ def server(request: pytest.FixtureRequest) -> Ftp | Sftp:
     return found
 
 
+@pytest.mark.rows("SC-30")
 def test_files_arrive_change_and_go(server: Ftp | Sftp, store: JobStore) -> None:
     """Each file is a record; only what changed is read again; what is gone is deleted."""
     result = engine.run(file_sync(server), store)
@@ -205,6 +208,7 @@ def test_file_that_is_being_written_is_neither_read_nor_deleted(serve_ftp: Calla
     assert records(store)["/out/b.csv"]["text"].startswith("bmore")
 
 
+@pytest.mark.rows("SC-30")
 def test_refused_sign_in_pauses_the_file_client(server: Ftp | Sftp, store: JobStore) -> None:
     """530 and its equal of SSH are enforced causes; the password stands nowhere."""
     adapter = SftpClient if isinstance(server, Sftp) else FtpClient

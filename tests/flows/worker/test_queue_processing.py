@@ -71,6 +71,7 @@ def test_max_jobs(store: JobStore, remote: Remote, most: int) -> None:
     assert states(store) == {"success": most, "queued": 150 - most}
 
 
+@pytest.mark.rows("CR-12")
 def test_time_limit(store: JobStore, remote: Remote) -> None:
     """It ends at its time also when nothing is to be done."""
     started = time.monotonic()

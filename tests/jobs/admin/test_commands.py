@@ -326,7 +326,7 @@ PAYLOADS: list[Any] = [
 ]
 
 
-@pytest.mark.rows("E-18")
+@pytest.mark.rows("E-18", "SC-33")
 @pytest.mark.parametrize(
     ("where", "expected"),
     [

@@ -74,7 +74,7 @@ def no_orphans(store: JobStore) -> bool:
     return query(store, "SELECT 1 FROM attempt WHERE job_id NOT IN (SELECT id FROM job)") == []
 
 
-@pytest.mark.rows("AQ-43", "E-20", "E-21")
+@pytest.mark.rows("AQ-43", "E-20", "E-21", "BA-16")
 def test_the_default_keeps_a_week_of_success_and_a_month_of_failure(store: JobStore) -> None:
     """A queue that nobody declared is trimmed too, whether or not anything works it; what waits or is in hand stays."""
     for state in ("success", "superseded", "cancelled", "failure", "queued", "processing"):

@@ -67,7 +67,7 @@ def test_any_json_is_kept(store: JobStore, job: Job, value: Any) -> None:
     assert take_one(store).checkpoint == value
 
 
-@pytest.mark.rows("AQ-08", "BA-04", "BA-07")
+@pytest.mark.rows("BA-04", "BA-07")
 def test_a_retry_goes_on_from_the_checkpoint(store: JobStore, job: Job) -> None:
     """What a failed attempt noted is there for the next one; the payload is as it was."""
     store.checkpoints.save(job, {"cursor": 2})

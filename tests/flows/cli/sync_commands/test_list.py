@@ -46,6 +46,7 @@ def test_how_a_sync_stands(petstore: Project, api: Api) -> None:
     assert listed(petstore)[1][0]["paused_until"] is not None
 
 
+@pytest.mark.rows("CR-11")
 def test_a_monitor_asks_what_is_late(petstore: Project, api: Api) -> None:
     """Exit 1 while there was no success for so long, also when there never was one; 0 after a success."""
     text = (petstore.folder / "syncs/petstore.py").read_text()

@@ -76,6 +76,7 @@ def end_of(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
+@pytest.mark.rows("CR-10", "SC-12")
 def test_run_prints_one_document(petstore: Project, api: Api) -> None:
     """`run --json` has the keys of the contract on stdout and nothing else, whatever the file prints while it works."""
     api.items = items(25)

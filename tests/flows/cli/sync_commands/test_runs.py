@@ -7,6 +7,8 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from tests.flows.conftest import Api, Project
 
@@ -16,6 +18,7 @@ RUN_KEYS = [
 ]  # fmt: skip
 
 
+@pytest.mark.rows("CR-04", "CR-06", "CR-08")
 def test_runs_by_hand_are_in_the_history(petstore: Project, api: Api) -> None:
     """The keys of the contract, the newest first; a name that is unknown exits 2."""
     api.items = [{"id": f"p{number}"} for number in range(12)]
