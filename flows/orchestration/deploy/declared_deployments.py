@@ -4,6 +4,8 @@ An update is a PATCH, which leaves alone what a person switched in the UI: a sec
 again (3.9.1).
 """
 
+import hashlib
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -91,7 +93,15 @@ def wanted_deployments(declared: Registry) -> Iterator[Wanted]:
         assert not isinstance(sync.schedule, str)
         what = f"Runs the sync {sync.id}, declared in {declared.files['sync', sync.id]}."
         tags = ["sync", sync.client.id]
-        yield Wanted("sync", sync.id, _RUNS, what, tags, sync.client.id, {"name": sync.id}, schedule=sync.schedule)
+        yield Wanted(
+            "sync", deployment_name(sync.id), _RUNS, what, tags, sync.client.id, {"name": sync.id}, schedule=sync.schedule
+        )
+
+
+def deployment_name(sync: str) -> str:
+    """Return the name of a sync's deployment: its id, but for two letters that Prefect does not take (3.9.1)."""
+    name = re.sub("[%&]", "-", sync)
+    return name if name == sync else f"{name}-{hashlib.blake2b(sync.encode(), digest_size=3).hexdigest()}"
 
 
 def apply_declared(

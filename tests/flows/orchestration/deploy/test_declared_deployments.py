@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from flows.orchestration.deploy.declared_deployments import apply_declared
+from flows.orchestration.deploy.declared_deployments import apply_declared, deployment_name
 from flows.orchestration.prefect_client import open_client
 from flows.orchestration.project_folder import PULL_STEP
 from flows.project import registry
@@ -96,10 +96,11 @@ def test_a_schedule_from_its_declaration_to_its_end(nightly: Nightly) -> None:
 
 
 def test_what_is_no_longer_declared_is_deleted_unless_a_file_is_broken(nightly: Nightly) -> None:
-    """While a file cannot be read, nobody knows what it declares."""
-    nightly.deploy('{"nightly.c": "@daily"}')
+    """While a file cannot be read, nobody knows what it declares. An id may have letters that Prefect does not take."""
+    made = nightly.deploy('{"nightly.c": "@daily", "nightly.c&d": None}')
+    assert made == {"nightly.c": "created", (other := deployment_name("nightly.c&d")): "created"}
     nightly.file.write_text("import no_such_module")
     assert nightly.deploy(None) == {}
     assert nightly.schedules("nightly.c") == [("declared", True, "0 0 * * *")]
-    assert nightly.deploy("{}") == {"nightly.c": "deleted"}
+    assert nightly.deploy("{}") == {"nightly.c": "deleted", other: "deleted"}
     assert nightly.deployment("nightly.c") is None
