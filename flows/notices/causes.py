@@ -8,6 +8,9 @@ from typing import Any
 from flows.notices.error_text import OTHERS, printable_words, safe_text, signature
 from jobs.notices.unreported_failures import UnreportedFailure
 
+LATE = "late"
+"""The signature of a cause: no run of a sync has succeeded for so long."""
+
 KEYS = 5
 """Examples of each cause."""
 

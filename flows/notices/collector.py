@@ -11,6 +11,7 @@ from flows.notices.decision import decide
 from flows.notices.notice_context import NoticeContext
 from flows.notices.recipients import Recipients
 from flows.project.registry import Registry, load
+from flows.time_text import duration_text, moment_text
 from jobs.notices.notice import ClientSnapshot, NewMessage, Notice
 from jobs.notices.unreported_failures import BATCH, NO_JOB, UnreportedFailure
 
@@ -62,7 +63,8 @@ class Collector:
         if not self._clients:
             return 0
         changed = self._store.unreported.clients(self._clients, window=self._recipients().window, gather=gather)
-        return sum(len(self._update(self._clients[name])[1]) for name in changed)
+        late = self._late()
+        return sum(len(self._update(self._clients[name])[1]) for name in sorted({*changed, *late}))
 
     def run_ended(self, sync: Sync, result: RunResult) -> bool:
         """Write what the result of a run means; tell whether it ended the trouble of its sync.
@@ -77,6 +79,16 @@ class Collector:
         closed, _ = self._update(sync.client, sync, result)
         return sync.id in closed
 
+    def _late(self) -> set[str]:
+        """Return the clients whose syncs are late or were; only where it is known what is declared."""
+        found = set()
+        for sync in () if self._known_registry is None else self._known_registry.syncs.values():
+            if sync.late_after is None or sync.client.id not in self._clients:
+                continue
+            if late_text(sync, self._store) or self._store.unreported.has_trouble(sync.client.id, sync.id):
+                found.add(sync.client.id)
+        return found
+
     def _update(
         self, client: Client, sync: Sync | None = None, result: RunResult | None = None
     ) -> tuple[list[str], list[NewMessage]]:
@@ -87,7 +99,9 @@ class Collector:
         for _ in range(TRIES):
             taken, failures, listings = self._read(client.id, "" if sync is None else sync.id)
             waiting = self._store.unreported.count_queued(client.id)
-            known = replace(context, failures=failures, listings=listings, ended=result, waiting=waiting)
+            late = {one.id: text for one in self._registry().of_client(client.id) if (text := late_text(one, self._store))}
+            late.pop(_succeeded(result), None)
+            known = replace(context, late=late, failures=failures, listings=listings, ended=result, waiting=waiting)
 
             def decided(trouble: ClientSnapshot, known: NoticeContext = known) -> tuple[list[Notice], list[NewMessage]]:
                 notices, written = decide(trouble, known)
@@ -152,3 +166,19 @@ class Collector:
         if self._known_recipients is None:
             self._known_recipients = Recipients(self._clients)
         return self._known_recipients
+
+
+def late_text(sync: Sync, store: JobStore) -> str:
+    """Say since when no run of a sync has succeeded, if that is longer than its `late_after`; else empty."""
+    if not isinstance(sync.late_after, float):
+        return ""
+    is_late, last = store.runs.is_late(sync.id, sync.late_after)
+    if not is_late:
+        return ""
+    since = "no run has succeeded yet" if last is None else f"no run has succeeded since {moment_text(last)}"
+    return f"{since}; it is late after {duration_text(sync.late_after)}"
+
+
+def _succeeded(result: RunResult | None) -> str:
+    """Return the sync of a run that is a success of the whole; the history may have it a little later."""
+    return result.sync if result is not None and (result.state, result.stopped) == ("success", "end") else ""

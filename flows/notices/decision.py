@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from flows.channels.message import LEVELS
-from flows.notices.causes import KEYS, Cause, shown_key
+from flows.notices.causes import KEYS, LATE, Cause, shown_key
 from flows.notices.error_text import OTHERS, safe_text, signature
 from flows.notices.notice_context import NoticeContext
 from flows.notices.templates import MessageTemplates
@@ -58,6 +58,7 @@ class _Decision:
             self._add(subject, API, level, [Cause(safe_text(news.message))], at=news.at)
         if self._context.ended is not None:
             self._add_run(self._context.ended)
+        self._add_late()
         self._send_digests(self._open.values())
         self._close_quiet()
         return list(self._changed.values()), self._messages
@@ -116,6 +117,18 @@ class _Decision:
             self._add(ended.sync, kind, level, [Cause(safe_text(ended.message))])
         elif ended.state == "success" and ended.stopped == "end" and not known:
             self._close(ended.sync, "run")
+
+    def _add_late(self) -> None:
+        """Report once that a sync is late; what else is wrong with it may be why."""
+        for subject, text in self._context.late.items():
+            notice = self._open.get(subject)
+            if notice is None or _entry(notice, LATE) is None:
+                self._add(subject, PROCESSING, "warning", [Cause(text, signature=LATE)])
+        for subject, notice in list(self._open.items()):
+            is_in_time = subject in self._context.syncs and subject not in self._context.late
+            if is_in_time and {one["cause"] for one in notice.causes} == {LATE}:
+                # A worker that continued a listing has ended it.
+                self._close(subject, "run")
 
     # -- notices ---------------------------------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ class NoticeContext:
         waiting: queued jobs of the client.
         failures: causes by sync or job type.
         listings: by sync, listings that failed in a run that died.
+        late: by sync, since when none of its runs has succeeded, in words.
         ended: the run that has just ended.
         link, run: where people find it, and the id of its flow run.
         all_declared: all files with declarations could be read.
@@ -32,6 +33,7 @@ class NoticeContext:
     waiting: int = 0
     failures: Mapping[str, Sequence[Cause]] = field(default_factory=dict)
     listings: Mapping[str, UnreportedFailure] = field(default_factory=dict)
+    late: Mapping[str, str] = field(default_factory=dict)
     ended: RunResult | None = None
     link: str = ""
     run: str = ""

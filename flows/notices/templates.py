@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from flows.events import FAILED, PARTIAL, PAUSED, RECOVERED, RESUMED
+from flows.notices.causes import LATE
 from flows.notices.formatting import body_text, causes_text, count_text, names_text
 from flows.notices.notice_context import NoticeContext
 from flows.time_text import duration_text, moment_text
@@ -128,6 +129,13 @@ class MessageTemplates:
         name, is_sync = notice.subject, notice.subject in self._context.syncs
         shown = fresh if what == "more" and fresh else notice.causes
         parts = [("What happened", causes_text(shown)), ("Since", moment_text(notice.opened_at))]
+        if {cause["cause"] for cause in shown} == {LATE}:
+            return f"{name} is late", [
+                *parts,
+                ("What it means", "What is stored is as old as that, or older."),
+                ("What happens next", "The next run that succeeds ends this, and says so."),
+                ("What you can do", f"`syncs runs {name}` shows its last runs, `syncs run {name}` runs it now"),
+            ]
         if notice.closed_at is None:
             parts += [
                 ("What it means", self._harm(is_sync, notice)),

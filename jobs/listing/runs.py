@@ -1,14 +1,16 @@
 """Stores the runs of syncs: one row for each, whatever started it, written when it begins and when it ends."""
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, bindparam, insert, literal_column, or_, select, update
+from sqlalchemy import and_, bindparam, case, insert, literal_column, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from jobs.db.conflicts import retry_on_conflict
 from jobs.db.database import Database
 from jobs.process_identity import is_gone
-from jobs.schema.job_tables import listing, run
+from jobs.schema.job_tables import listing, maintenance, run
 
 RUNNING, INTERRUPTED = "running", "interrupted"
 
@@ -34,6 +36,21 @@ class Runs:
             )
             .returning(run.c.id)
         )  # fmt: skip
+        whole = (run.c.state == literal_column("'success'"), run.c.stopped == literal_column("'end'"))
+        self._success = (
+            select(run.c.ended_at, _flag(run.c.ended_at < db.from_now("ago")).label("is_old"))
+            .where(run.c.sync == bindparam("b_sync"), *whole)
+            .order_by(run.c.id.desc())
+            .limit(1)
+        )
+        name: Any = bindparam("b_name")
+        self._watched = select(_flag(maintenance.c.next_at <= db.now).label("is_due")).where(maintenance.c.name == name)
+        insert_into = postgresql.insert if db.dialect == "postgresql" else sqlite.insert
+        self._watch = (
+            insert_into(maintenance)
+            .values(name=name, next_at=db.from_now("every"))
+            .on_conflict_do_nothing(index_elements=["name"])
+        )
         this = run.c.id == bindparam("b_id")
         self._claimed = update(run).where(this).values(claim_no=bindparam("b_claim"))
         closed: dict[Any, Any] = {"state": INTERRUPTED, "ended_at": db.now, "message": LOST}
@@ -51,6 +68,25 @@ class Runs:
         lives = or_(run.c.alive_until > db.now, select(listing.c.sync).where(holds).exists()).label("lives")
         self._open = select(run.c.id, run.c.worker, lives).where(run.c.state == _RUNNING)
         self._close = update(run).where(this, run.c.state == _RUNNING).values(closed)
+
+    @retry_on_conflict
+    def is_late(self, sync: str, seconds: float) -> tuple[bool, datetime | None]:
+        """Tell whether no run of a sync has succeeded for so many seconds, and when one did last.
+
+        A success listed everything. Of a sync that never had one, the time counts from the first call.
+        """
+        values = {"b_sync": sync, "ago": -seconds}
+        with self._db.read() as connection:
+            last = connection.execute(self._success, values).one_or_none()
+        if last is not None:
+            return bool(last.is_old), last.ended_at
+        watch = {"b_name": f"late:{sync}", "every": seconds}
+        with self._db.read() as connection:
+            known = connection.execute(self._watched, watch).one_or_none()
+        if known is None:
+            with self._db.write(single=True) as connection:
+                connection.execute(self._watch, watch)
+        return known is not None and bool(known.is_due), None
 
     @retry_on_conflict
     def begin(
@@ -108,3 +144,8 @@ _ENDED = ("state", "stopped", "message", *COUNTS)
 
 def _is_dead(row: Any) -> bool:
     return is_gone(row.worker) or not row.lives
+
+
+def _flag(condition: Any) -> Any:
+    """Return a condition as an integer, because SQLite has no Booleans."""
+    return case((condition, literal_column("1")), else_=literal_column("0"))

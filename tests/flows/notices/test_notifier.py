@@ -8,6 +8,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from flows.notices.recipients import Recipients
 from flows.project.settings import Settings
 from flows.worker.queue_processing import work
 from jobs import JobStore
+from jobs.listing.runs import COUNTS
 from tests.support.fake_recipients import TOKEN, Recipient, receiving
 from tests.support.notice_bench import HOUR, Shop, due
 from tests.support.store_helpers import ManualClock, change, environment, query
@@ -668,3 +670,39 @@ def test_maintain_sends_what_waits(project: Any) -> None:
         assert json.loads(project.syncs("maintain", "--json").stdout)["notices"] == 1
         assert listed("maintain")["notices"] == 0
         assert recipient.whats == [("opened", "error")]
+
+
+# -- late syncs ----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_sync_that_is_late_is_one_message_until_it_succeeds(store: JobStore, recipient: Recipient) -> None:
+    """It counts from the last success, however often anybody looks; a success ends it, a failed run does not."""
+    shop = Shop(store, recipient.url)
+    shop.sync = shop.registry.syncs["shop.rows"] = replace(shop.sync, late_after="26h")
+    shop.look()
+    assert recipient.posts == []  # Never run: the time counts from now.
+    change(store, "UPDATE maintenance SET next_at = '2000-01-01 00:00:00.000000'")
+    shop.look()
+    shop.look()
+    (post,) = recipient.settle()
+    assert (post["what"], post["level"], post["sync"]) == ("opened", "warning", "shop.rows")
+    assert "shop.rows is late" in post["subject"]
+    assert post["causes"][0]["text"] == "no run has succeeded yet; it is late after 1 day 2 hours"
+    shop.errors = {"*": ValueError("no")}
+    shop.run()
+    assert recipient.whats == [("opened", "warning"), ("more", "error")]
+    shop.errors = {}
+    shop.run()
+    assert recipient.whats[2:] == [("recovered", "error")]
+    shop.look()
+    change(store, "UPDATE run SET ended_at = '2000-01-01 00:00:00.000000'")
+    work(store, shop.registry, until_empty=True)
+    assert (
+        recipient.settle()[3]["causes"][0]["text"]
+        == "no run has succeeded since 2000-01-01 00:00 UTC; it is late after 1 day 2 hours"
+    )
+    # A worker that continues a listing ends it, too.
+    run = store.runs.begin("shop.rows", "shop", "shop", worker="w", started_by="work")
+    store.runs.end(run, {"state": "success", "stopped": "end", "message": "", **dict.fromkeys(COUNTS, 0)})
+    shop.look()
+    assert recipient.whats[4:] == [("recovered", "warning")]
