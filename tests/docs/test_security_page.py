@@ -34,6 +34,7 @@ FILES = {
     "auth": "tests/flows/project/test_prefect_auth.py",
     "database": "tests/jobs/db/test_database.py",
     "door": "tests/flows/orchestration/test_door.py",
+    "env": "tests/flows/project/test_env_file.py",
     "files": "tests/flows/project/test_private_files.py",
     "host": "tests/flows/orchestration/test_host_check.py",
     "http": "tests/clients/http/test_client.py",
@@ -100,7 +101,7 @@ DECLARED = """
 import os
 from clients import Bearer, Cursor, HttpClient, Listing
 from flows import Client, JobType, Sync
-asked = lambda _: HttpClient(os.environ["PETSTORE_BASE_URL"], auth=Bearer(os.environ["PETSTORE_TOKEN"]))
+asked = lambda _: HttpClient(os.environ["PETSTORE_URL"], auth=Bearer(os.environ["PETSTORE_TOKEN"]))
 petstore = Client("petstore", connect=asked)
 listing = Listing("pets", Cursor("next_cursor"), items="data")
 pets = Sync("petstore.pets", petstore, listing=listing, fetch=lambda http, pet: http.get_json(f"pets/{pet.key}"))
