@@ -124,6 +124,7 @@ def test_unknown_names(options: dict[str, Any], said: str) -> None:
     assert str(refused.value).startswith(said)
 
 
+@pytest.mark.rows("DS-12")
 def test_threads() -> None:
     """By default as many threads as the largest number of the types; one that says nothing follows its declared queue."""
     kinds = [job_type(Running(), "a", concurrency=3), job_type(Running(), "b", queue="wide")]
@@ -132,6 +133,9 @@ def test_threads() -> None:
     assert choose(declare(*kinds, Queue("wide", concurrency=20))).threads == 20
     assert choose(declare(*kinds), concurrency=5).limits == {}
     assert choose(declare(*kinds), at_once={"a": 50}).threads == 50
+    # A phase's number stands in place of its type's, and gives its threads.
+    ordered = choose(declare(kinds[0], phased(Running(), concurrency=2)), at_once={"shop.order:fetch": 5})
+    assert (ordered.threads, ordered.limits) == (5, {"a": 3})
     assert choose(declare()).threads == 1
 
 

@@ -163,7 +163,7 @@ def test_queues_and_jobs_have_the_keys_of_the_contract(petstore: Project, api: A
     assert (job["key"], job["state"], job["attempts"]) == ("p3", "failure", 1)
     assert datetime.fromisoformat(job["finished_at"]).tzinfo == UTC
     assert len(read("jobs", "--limit", "5")) == 5
-    assert read("jobs", "--client", "nobody") == []
+    assert read("jobs", "--key", "nobody") == []
     for words in (("job", str(job["id"])), ("jobs", str(job["id"]))):
         one = read(*words)
         assert (one["key"], one["attempts"], one["payload"]["data"]) == ("p3", 1, {"id": "p3"})
@@ -257,6 +257,48 @@ def test_work_refuses_what_it_does_not_know(petstore: Project, words: tuple[str,
     assert said in found.stderr
     assert len(found.stderr.splitlines()) == 1
     assert not (petstore.folder / "data").exists()
+
+
+PHASED = """
+import threading
+from pathlib import Path
+from flows import Client, JobType
+
+lock, running = threading.Lock(), []
+both = threading.Barrier(2)
+
+def fetch(job, http):
+    with lock:
+        running.append(job.id)
+    # Two at once, or the barrier breaks.
+    both.wait(60)
+    with lock, open("fetched", "a") as file:
+        file.write(f"{len(running)} ")
+    both.wait(60)
+    with lock:
+        running.remove(job.id)
+
+def save(job, http):
+    with lock, open("saved", "a") as file:
+        file.write(f"{job.payload} ")
+
+shop = Client("shop", url="http://127.0.0.1:9/")
+order = JobType("shop.order", shop, phases=("fetch", "save"), process={"fetch": fetch, "save": save})
+"""
+
+
+@pytest.mark.rows("DS-12")
+def test_work_serves_the_phases_it_is_told_to(project: Project) -> None:
+    """One host fetches two at once and saves nothing, the other one saves: `--phase` and `--at-once` reach the worker."""
+    project.write("syncs/shop.py", PHASED)
+    for number in range(6):
+        project.run_here("enqueue", "shop.order", str(number))
+    first = project.syncs("work", "--until-empty", "--phase", "fetch", "--at-once", "shop.order:fetch=2")
+    assert first.returncode == 0, first.stderr
+    assert (project.folder / "fetched").read_text() == "2 2 2 2 2 2 "
+    assert not (project.folder / "saved").exists()
+    assert project.syncs("work", "--until-empty", "--phase", "save").returncode == 0
+    assert sorted((project.folder / "saved").read_text().split()) == list("012345")
 
 
 def test_work_takes_its_options(petstore: Project, api: Api) -> None:
