@@ -6,6 +6,7 @@ from typing import Any
 
 from jobs.admin.claim_one import SingleJobs
 from jobs.admin.commands import Commands
+from jobs.admin.forget import Forgetting
 from jobs.admin.retention import Retention
 from jobs.admin.vacuum import Vacuum
 from jobs.admin.views import Views
@@ -178,6 +179,11 @@ class JobStore:
     def commands(self) -> Commands:
         """What people do to jobs: retry, release, cancel, delete."""
         return Commands(self.db, self._transitions)
+
+    @cached_property
+    def forgetting(self) -> Forgetting:
+        """Removes what is kept of something no longer declared."""
+        return Forgetting(self.db, self.commands)
 
     @cached_property
     def views(self) -> Views:

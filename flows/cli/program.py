@@ -11,6 +11,7 @@ COMMANDS = {
     "run": "sync_commands.run:run",
     "runs": "sync_commands.runs:runs",
     "records": "sync_commands.records:records",
+    "forget": "sync_commands.forget:forget",
     "check": "client_commands.check:check",
     "pause": "client_commands.pauses:pause",
     "resume": "client_commands.pauses:resume",

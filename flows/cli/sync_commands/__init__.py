@@ -1,1 +1,1 @@
-"""The commands about syncs: `list`, `run`, `runs`, `records`."""
+"""The commands about syncs: `list`, `run`, `runs`, `records`, `forget`."""

@@ -647,7 +647,7 @@ def test_a_run_of_the_command_line_tells(project: Any, recipient: Recipient) -> 
     assert (open_["client"], open_["sync"], open_["count"]) == ("shop", "shop.rows", 1)
     assert listed("notices", "--waiting") == []
     assert "nothing waits" in CliRunner().invoke(program, ["notices", "--waiting"]).output
-    assert "nobody was told" in CliRunner().invoke(program, ["notices", "nobody"]).output
+    assert "no client is called 'nobody'" in CliRunner().invoke(program, ["notices", "nobody"]).output
     checked = project.syncs("check")
     assert checked.returncode == 1
     assert "shop: notify.warning: smoke:" in checked.stdout
