@@ -12,7 +12,7 @@ from sqlalchemy import JSON, BigInteger, Column, DateTime, Integer, Numeric, Sma
 from sqlalchemy import Enum as EnumType
 
 from flows.plain_json import plain_json
-from jobs.db.json_codec import decode, encode, without_nul
+from jobs.db.json_codec import storable_document
 from jobs.db.json_rows import storable
 from jobs.typed_tables.target_table import bare_type, is_zoned
 
@@ -72,9 +72,8 @@ def converter_of(column: Column[Any], dialect: str) -> Callable[[Any], Any] | No
 
 
 def _json(value: Any) -> Any:
-    plain = plain_json(value, "value")
     # PostgreSQL's jsonb refuses an escaped NUL, its text any.
-    return decode(without_nul(text)) if "\\u0000" in (text := encode(plain).decode()) else plain
+    return storable_document(plain_json(value, "value"))
 
 
 def _text(value: Any) -> str:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from flows.plain_json import plain_json
+from jobs.db.json_codec import storable_document
 from jobs.fingerprint import content_hash
 
 
@@ -30,6 +31,9 @@ def save_record(session: Any, sync: str, key: str, record: Any) -> bool:
     from jobs.schema.job_tables import record as table
 
     document = plain_json(record, "record")
-    mine = (table.c.sync == sync, table.c.key == key, table.c.content_hash == content_hash(document))
+    hashed = content_hash(document)
+    if session.get_bind().dialect.name == "postgresql":
+        document = storable_document(document)
+    mine = (table.c.sync == sync, table.c.key == key, table.c.content_hash == hashed)
     changed = session.connection().execute(update(table).where(*mine).values(data=document))
     return bool(changed.rowcount)

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Numeric, Text, and_, case, cast, func, lit
 from sqlalchemy.dialects import postgresql
 
 from jobs.errors import FilterError
-from jobs.schema.job_tables import job
+from jobs.schema.job_tables import job, record
 from jobs.schema.states import STATES
 
 LARGEST_ID = 2**63 - 1
@@ -80,20 +80,26 @@ def has_value(dialect: str, column: ColumnElement[Any], path: str, value: str) -
     """Return the condition that the JSON of a column has this value at this path; see `Filter` and `check_path`."""
     names = path.split(".")
     if dialect == "postgresql":
-        return func.coalesce(_postgresql(column, names, value), False)
+        return func.coalesce(_postgresql(column, names, value, is_jsonb=column is record.c.data), False)
     return func.coalesce(or_(*(_sqlite(column, place, value) for place in _places(names))), False)
 
 
-def _postgresql(column: ColumnElement[Any], path: list[str], value: str) -> ColumnElement[bool]:
+def _postgresql(column: ColumnElement[Any], path: list[str], value: str, *, is_jsonb: bool) -> ColumnElement[bool]:
+    if is_jsonb:
+        return _at(column, func.jsonb_typeof, postgresql.JSONB(), path, value)
     text = cast(column, Text)
     # A payload may contain an escaped NUL. PostgreSQL stores it, but a statement that extracts any text from that payload fails.
     whole = case(
         (func.strpos(text, "\\u0000") > 0, cast(func.replace(text, "\\u0000", "\\ufffd"), postgresql.JSON)),
         else_=cast(column, postgresql.JSON),
     )
+    return _at(whole, func.json_typeof, postgresql.JSON(), path, value)
+
+
+def _at(whole: ColumnElement[Any], typeof: Any, type_: Any, path: list[str], value: str) -> ColumnElement[bool]:
     place = literal(path, postgresql.ARRAY(Text))
     found = whole.op("#>>", return_type=Text())(place)
-    kind = func.json_typeof(whole.op("#>", return_type=postgresql.JSON())(place))
+    kind = typeof(whole.op("#>", return_type=type_)(place))
     if value == "null":
         # `#>>` returns the same for JSON's null and for a missing value.
         return or_(found == value, kind == value)

@@ -147,12 +147,36 @@ def encode_all(values: Iterable[Any]) -> list[str]:
     return [encode(value).decode() for value in values]
 
 
+_VAST = re.compile(r"[eE][+-]?\d{5}|\d{16000}")
+
+
+def beyond_jsonb(text: str) -> str | None:
+    """Return a number of JSON text that PostgreSQL's `numeric`, and with it `jsonb`, cannot hold; `None` if there is none."""
+    if _VAST.search(text) is None:
+        return None
+    found: list[str] = []
+
+    def look(digits: str) -> None:
+        _, digits_after, exponent = Decimal(digits).as_tuple()
+        if Decimal(digits).adjusted() > 131071 or int(exponent) < -16383 or len(digits_after) > 131071:
+            found.append(digits if len(digits) <= 30 else f"{digits[:30]}…")
+
+    json.loads(text, parse_float=look, parse_int=look)
+    return found[0] if found else None
+
+
 _NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 
 
 def without_nul(text: str) -> str:
     """Return JSON text with U+FFFD in place of escaped NUL, which PostgreSQL's `jsonb` refuses."""
     return _NUL.sub("\\1\ufffd", text) if "\\u0000" in text else text
+
+
+def storable_document(value: Any) -> Any:
+    """Return a JSON value with U+FFFD in place of NUL, see `without_nul`."""
+    text = encode(value).decode()
+    return decode(without_nul(text)) if "\\u0000" in text else value
 
 
 def decode(text: str | bytes | float) -> Any:

@@ -7,6 +7,7 @@ from sqlmodel import Session
 
 from jobs.db.conflicts import retry_on_conflict
 from jobs.db.database import Database
+from jobs.db.json_codec import beyond_jsonb
 from jobs.db.json_rows import JsonRows
 from jobs.db.prepared_statements import PreparedStatement
 from jobs.finishing.batch_rows import BatchRows
@@ -111,6 +112,9 @@ class Finishes:
             refused = done.may_go() if before is not None and before.is_live else None
             if refused is not None:
                 return done._replace(verdict=done.verdict._replace(outcome=Failure(refused, retry=False)))
+        if (digits := self._unstorable(done)) is not None:
+            outcome = Failure(f"holds the number {digits}, which PostgreSQL's jsonb cannot keep", retry=False)
+            return done._replace(verdict=done.verdict._replace(outcome=outcome))
         if done.save is not None and isinstance(done.verdict.outcome, Success | Gone):
             with Session(bind=connection, join_transaction_mode="create_savepoint") as session:
                 verdict = done.save(session)
@@ -120,6 +124,12 @@ class Finishes:
                     session.rollback()
             return done._replace(verdict=verdict)
         return done
+
+    def _unstorable(self, done: JobResult) -> str | None:
+        """Return a number of a record that would fail the whole batch."""
+        if done.content is None or done.content.data is None or self._db.dialect != "postgresql":
+            return None
+        return beyond_jsonb(done.content.data)
 
 
 def _settled(dones: Sequence[JobResult], states: Mapping[int, str]) -> list[JobResult]:

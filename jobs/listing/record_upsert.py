@@ -7,6 +7,7 @@ from sqlalchemy import Connection, and_, case, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from jobs.db.database import Database
+from jobs.db.json_codec import without_nul
 from jobs.db.json_rows import JsonRows
 from jobs.db.prepared_statements import PreparedStatement
 from jobs.job import JobResult
@@ -94,7 +95,7 @@ class Ledger:
 
     def _save_statement(self) -> Any:
         db, rows = self._db, self._saved
-        data = rows.data.cast(postgresql.JSON) if db.dialect == "postgresql" else rows.data
+        data = rows.data.cast(postgresql.JSONB) if db.dialect == "postgresql" else rows.data
         source = select(
             rows.sync, rows.key, rows.version, rows.content_hash, data, rows.row_key, rows.generation, rows.job,
             rows.generation, db.now, db.now, db.now,
@@ -149,12 +150,15 @@ class Ledger:
     def write(self, connection: Connection, dones: Sequence[JobResult]) -> None:
         """Write what came of jobs to the records of their entities."""
         saved, seen, gone, failed = [], [], [], []
+        is_jsonb = self._db.dialect == "postgresql"
         for done in dones:
             lane, key, content = done.job.lane, done.job.key, done.content
             if key is None:
                 continue
             match done.verdict.outcome:
                 case Success() if content is not None:
+                    if is_jsonb and content.data is not None:
+                        content = content._replace(data=without_nul(content.data))
                     saved.append((lane.type, key, *content, done.job.generation or 0, done.job.id))
                 case Unchanged() if content is not None:
                     seen.append((lane.type, key, content.version, done.job.generation or 0, done.job.id))

@@ -6,7 +6,16 @@ from typing import Any
 from sqlalchemy import Boolean, Column, Float, Index, Integer, Text, false
 from sqlmodel import Field
 
-from jobs.schema.column_types import ID_TYPE, Row, integer_column, json_column, partial_index, text_column, time_column
+from jobs.schema.column_types import (
+    ID_TYPE,
+    Row,
+    document_column,
+    integer_column,
+    json_column,
+    partial_index,
+    text_column,
+    time_column,
+)
 
 
 class ClientRow(Row, table=True):
@@ -183,7 +192,7 @@ class RecordRow(Row, table=True):
     #: SHA-256 over the canonical JSON, first 128 bits.
     content_hash: str | None = text_column()
     #: The record, where the sync has no `save` of its own.
-    data: Any = json_column()
+    data: Any = document_column()
     #: The primary keys of its rows in typed tables, `{table: [values]}`; NULL where the key tells them.
     row_key: str | None = text_column()
     generation: int = integer_column()

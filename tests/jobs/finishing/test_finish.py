@@ -148,8 +148,9 @@ def test_a_success_writes_the_ledger(store: JobStore) -> None:
     finish(store, done(take_one(store), content=content({"b": 1, "a": [1.5, "ä\0", 2**70]}, "v1")))
     found = record(store, "a")
     assert found is not None
-    assert found["data"] == {"b": 1, "a": [1.5, "ä\0", 2**70]}
-    assert list(found["data"]) == ["b", "a"]
+    is_jsonb = store.db.dialect == "postgresql"
+    assert found["data"] == {"b": 1, "a": [1.5, "ä\ufffd" if is_jsonb else "ä\0", 2**70]}
+    assert is_jsonb or list(found["data"]) == ["b", "a"]
     assert (found["version"], found["generation"], found["deleted_at"]) == ("v1", 1, None)
     assert together(found["first_seen_at"], found["changed_at"], found["synced_at"])
 

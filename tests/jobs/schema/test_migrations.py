@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -181,3 +183,27 @@ def test_clocks_of_both_databases_agree_on_what_is_over(empty: Database) -> None
     schema.upgrade(empty)
     assert [one.client for one in store.pauses.in_force()] == ["b", "c"]
     assert store.probes.due() == []
+
+
+@pytest.mark.parametrize("unusual", [False, True])
+def test_records_become_jsonb(empty: Database, unusual: bool) -> None:
+    """Their values stay as they are, with all digits; what `jsonb` refuses is replaced, or fetched again."""
+    upgrade_to(empty, "0007")
+    there = {"plain": r'{"b":1.10,"a":[12345678901234567890.123456789,"\\u0000"],"n":null}', "seven": '"7e12345"'}
+    if unusual:
+        there |= {"nul": r'{"v":"a\u0000\\u0000"}', "vast": '{"v":1e200000}'}
+    insert = (
+        "INSERT INTO record (sync, key, data, content_hash, first_seen_at, synced_at, generation, job_generation, is_poison) "
+        f"VALUES ('s', :key, :data, 'h', '{moment(empty, LONG_AGO)}', '{moment(empty, LONG_AGO)}', 1, 1, false)"
+    )
+    with empty.write() as connection:
+        connection.execute(text(insert), [{"key": key, "data": data} for key, data in there.items()])
+    schema.upgrade(empty)
+    rows = {row["key"]: row for row in query(JobStore(empty), "SELECT key, CAST(data AS TEXT) AS data, synced_at FROM record")}
+    found = {key: row["data"] and json.loads(row["data"], parse_float=Decimal) for key, row in rows.items()}
+    wanted = {key: json.loads(data, parse_float=Decimal) for key, data in there.items()}
+    if empty.dialect == "postgresql" and unusual:
+        wanted |= {"nul": {"v": "a\ufffd\\u0000"}, "vast": None}
+        assert rows["vast"]["synced_at"] is None
+    assert found == wanted
+    assert all(row["synced_at"] for key, row in rows.items() if found[key] is not None)
