@@ -50,7 +50,7 @@ def run_sync(
     The result is the engine's, the same as without Prefect. A server that fails during the run is logged and changes nothing.
 
     Args:
-        sync: its id, or its declaration, which then has a queue with the defaults.
+        sync: its id, or its declaration.
         full: list everything, also where the sync is incremental.
         limit: the most entities to list.
         dry_run: list and compare, and write nothing.
@@ -73,8 +73,7 @@ def run_sync(
     from flows.project.settings import open_store
     from flows.sync import run as engine
 
-    # Not for a declaration: its file, imported under another name, would declare everything a second time.
-    declared = registry.load() if isinstance(sync, str) else registry.Registry()
+    declared = registry.load() if isinstance(sync, str) else registry.registry_of(sync)
     wanted = declared.sync(sync) if isinstance(sync, str) else sync
     is_declared = wanted.queue_id in declared.queues
     run = InProcessRun(wanted, declared.queue(wanted.queue_id), is_declared, on_progress, stop, started_by)

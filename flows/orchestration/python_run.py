@@ -3,13 +3,14 @@
 import asyncio
 import contextvars
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from flows.declarations.sync import Sync
+from flows.errors import UsageError
 from flows.run_result import RunResult
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def run(
     allow_deletes: bool = False,
     wait: float | None = None,
     new_pass: bool = False,
+    keys: Sequence[str] = (),
     database: str | None = None,
 ) -> RunResult:
     """Run a sync here and now, and return what came of it; a sync that fails is a result, too.
@@ -35,7 +37,7 @@ def run(
     `database`, the engine runs it, with the same result. SIGINT and SIGTERM let the running jobs end first.
 
     Args:
-        sync: the id of a declared sync, or a `Sync`, which need not be declared in `syncs/`; its queue then has the defaults.
+        sync: the id of a declared sync, or a `Sync`, which need not be declared in `syncs/`.
         full: list everything, and process each listed entity, also if it did not change.
         limit: the most entities to list.
         dry_run: list and compare, and write nothing.
@@ -43,6 +45,7 @@ def run(
         wait: seconds; pauses and retries that end within it are waited for, and another run of the sync. By default 900, and
             another run is not waited for.
         new_pass: begin a new listing, also if there is an unfinished one.
+        keys: only these entities, without a listing; they have been stored, failed or queued before.
         database: the URL of another database than the project's, for tests; its tables are made where there are none.
 
     Raises:
@@ -56,7 +59,7 @@ def run(
     how = {"full": full, "limit": limit, "dry_run": dry_run, "allow_deletes": allow_deletes, "wait": wait, "new_pass": new_pass}
     stop = threading.Event()
     with stop_on_signals(stop):
-        result = _outside_of_loops(_Call(sync, how, database, stop))
+        result = _outside_of_loops(_Call(sync, how, keys, database, stop))
     if stop.is_set():
         raise KeyboardInterrupt
     return result
@@ -71,6 +74,7 @@ async def arun(
     allow_deletes: bool = False,
     wait: float | None = None,
     new_pass: bool = False,
+    keys: Sequence[str] = (),
     database: str | None = None,
 ) -> RunResult:
     """Run a sync as `run` does, in a thread, while the event loop goes on.
@@ -86,6 +90,7 @@ async def arun(
         wait: seconds; pauses and retries that end within it are waited for, and another run of the sync. By default 900, and
             another run is not waited for.
         new_pass: begin a new listing, also if there is an unfinished one.
+        keys: only these entities, without a listing; they have been stored, failed or queued before.
         database: the URL of another database than the project's, for tests; its tables are made where there are none.
 
     Raises:
@@ -97,7 +102,7 @@ async def arun(
 
     how = {"full": full, "limit": limit, "dry_run": dry_run, "allow_deletes": allow_deletes, "wait": wait, "new_pass": new_pass}
     stop = threading.Event()
-    return await in_thread(_Call(sync, how, database, stop), stop)
+    return await in_thread(_Call(sync, how, keys, database, stop), stop)
 
 
 @dataclass(frozen=True)
@@ -106,29 +111,37 @@ class _Call:
 
     sync: str | Sync
     how: dict[str, Any]
+    keys: Sequence[str]
     database: str | None
     stop: threading.Event
 
     def __call__(self) -> RunResult:
         from flows.project import registry
         from flows.project.env_file import load_env_file
+        from flows.project.env_values import env_values
         from flows.project.prefect_address import api_url, is_reachable
         from flows.project.settings import client_settings
 
+        if self.keys and any(self.how[name] for name in ("full", "limit", "dry_run", "allow_deletes", "new_pass")):
+            raise UsageError("keys renews entities without a listing; leave the arguments about listings out")
         load_env_file()
-        # Not for a declaration: its file, imported under another name, would declare everything a second time.
-        declared = registry.load() if isinstance(self.sync, str) else registry.Registry()
+        declared = registry.load() if isinstance(self.sync, str) else registry.registry_of(self.sync)
         wanted = declared.sync(self.sync) if isinstance(self.sync, str) else self.sync
         # Before anything is opened, so that a missing setting leaves no trace.
+        env_values(wanted.client, wanted.listing)
         client_settings(wanted.client)
-        if self.database is None and (url := api_url()) is not None and is_reachable(url):
+        if not self.keys and self.database is None and (url := api_url()) is not None and is_reachable(url):
             from flows.orchestration.in_process_run import run_sync
 
             return run_sync(self.sync, **self.how, stop=self.stop, url=url, quiet=False)
-        from flows.sync import run as engine
-
-        queue, is_declared = declared.queue(wanted.queue_id), wanted.queue_id in declared.queues
         with closing(self._open_store()) as store:
+            if self.keys:
+                from flows.sync.renewal.renew import renew
+
+                return renew(wanted, self.keys, store, declared, stop=self.stop)
+            from flows.sync import run as engine
+
+            queue, is_declared = declared.queue(wanted.queue_id), wanted.queue_id in declared.queues
             return engine.run(wanted, store, **self.how, stop=self.stop, queue=queue, declared=is_declared)
 
     def _open_store(self) -> "JobStore":

@@ -175,6 +175,13 @@ def _load(paths: Sequence[str | Path] | None) -> Registry:
     return found.registry()
 
 
+def registry_of(sync: Sync) -> Registry:
+    """Return the registry of a sync that a program made: its file, imported here once more, would declare everything twice."""
+    found = _Collection()
+    found.take([Source({"sync": sync}, "Python")])
+    return found.registry()
+
+
 class _Collection:
     """Collects declarations. The same object, found in two files, is one declaration."""
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from clients import Entity, Page
-from flows import Client, SettingsError, Sync, UnknownName, arun, run
+from flows import Client, SettingsError, Sync, UnknownName, UsageError, arun, run
 
 if TYPE_CHECKING:
     from tests.flows.conftest import Project
@@ -43,6 +43,10 @@ def test_a_declaration_with_a_database_of_its_own(database_url: str, project: Pr
     assert (first.sync, first.state, first.succeeded, first.as_json()["stopped"]) == ("pets.some", "success", 5, "end")
     assert (second.succeeded, second.unchanged) == (0, 5)
     assert run(sync, full=True, limit=2, database=database_url).succeeded == 2
+    renewed = run(pets_sync(fetch=lambda http, entity: {"renewed": entity.key}), keys=["3"], database=database_url)
+    assert (renewed.listed, renewed.succeeded) == (0, 1)
+    with pytest.raises(UsageError, match="without a listing"):
+        run(sync, keys=["3"], full=True, database=database_url)
     assert not (project.folder / "data").exists()
 
 
