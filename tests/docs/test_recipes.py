@@ -80,6 +80,16 @@ def graph(path: str, query: dict[str, str], base: str) -> Answer:
     return 200, {}, {"value": rows(first, id=str), **more}
 
 
+def caldav(path: str, query: dict[str, str], base: str) -> Answer:
+    """All events with their ETags as XML, the calendar itself among them, and one event."""
+    if path.endswith(".ics"):
+        assert path.startswith("/ann%20b/"), path
+        return 200, {}, f"BEGIN:VCALENDAR {path}"
+    hrefs = ["/", *(f"/ann%20b/{number}.ics" for number in range(1, TOTAL + 1))]
+    one = "<response><href>{0}</href><propstat><prop><getetag>{0}</getetag></prop></propstat></response>"
+    return 207, {}, f'<multistatus xmlns="DAV:">{"".join(one.format(href) for href in hrefs)}</multistatus>'
+
+
 #: Section -> how its API answers, the header that it needs, and how often the second run finds an entity unchanged.
 APIS = {
     "WordPress": (wordpress, None, TOTAL),
@@ -88,6 +98,7 @@ APIS = {
     "A Docker registry": (registry, None, TOTAL),
     "GitHub": (github, ("Authorization", "Bearer s3cret"), 1),
     "Microsoft Graph": (graph, ("Authorization", "Bearer t0k"), TOTAL),
+    "A CalDAV calendar": (caldav, ("Authorization", "Basic czNjcmV0OnMzY3JldA=="), TOTAL),
 }
 
 
@@ -106,12 +117,14 @@ def api(request: pytest.FixtureRequest) -> Iterator[str]:
             status, headers, body = answer(parts.path, dict(parse_qsl(parts.query)), base)
             if needed and parts.path != "/token" and self.headers[needed[0]] != needed[1]:
                 status, headers, body = 401, {}, {}
-            text = json.dumps(body).encode()
+            text = (body if isinstance(body, str) else json.dumps(body)).encode()
             self.send_response(status)
             for name, value in {**headers, "Content-Type": "application/json", "Content-Length": str(len(text))}.items():
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(text)
+
+        do_PROPFIND = do_GET  # noqa: N815 - the server looks for this name
 
         def do_POST(self) -> None:
             form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
@@ -140,7 +153,8 @@ def test_the_recipe_runs(
     first, second = run_here(sync), run_here(sync)
     assert (first["state"], first["stopped"], first["succeeded"]) == ("success", "end", TOTAL), first
     assert (second["state"], second["succeeded"], second["unchanged"]) == ("success", 0, APIS[section][2]), second
-    assert len([line for line in text.splitlines() if line]) <= 14
+    # With code of its own it may be longer.
+    assert len(text.splitlines()) <= (20 if "def " in text else 12)
 
 
 def test_every_recipe_is_tried(pages: dict[str, Page]) -> None:
