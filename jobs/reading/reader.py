@@ -76,6 +76,11 @@ class Reader:
             with suppress(self._errors):
                 self._connection.execute("ROLLBACK")
 
+    def time(self, when: datetime) -> Any:
+        """Return a time as a parameter; on SQLite the text that `jobs.db.clock.to_text` writes."""
+        utc = when.astimezone(UTC)
+        return utc if self.dialect == "postgresql" else utc.replace(tzinfo=None).isoformat(" ", "microseconds")
+
     def now(self) -> datetime:
         """Return the database's time."""
         found = self.select("SELECT now()")[0][0] if self.dialect == "postgresql" else datetime.now(UTC)

@@ -7,6 +7,7 @@ from typing import Any
 
 from jobs.db.json_codec import decode
 from jobs.reading.reader import Reader, moment
+from jobs.reading.where import check_paths, where_sql
 
 PAGE = 2000
 """Records that are read at once."""
@@ -49,11 +50,7 @@ class RecordFilter:
     where: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
-        if self.where:
-            from jobs.admin.filters import check_path
-
-            for path in self.where:
-                check_path(path)
+        check_paths(self.where)
 
 
 _TIMES = ("first_seen_at", "changed_at", "synced_at", "deleted_at")
@@ -84,7 +81,7 @@ def record_page(reader: Reader, wanted: RecordFilter, *, after: str | None = Non
         after: only those behind this key.
         limit: the most to return.
     """
-    condition, values = _where(reader.dialect, wanted.where or {})
+    condition, values = where_sql(reader.dialect, "record.data", wanted.where)
     stored = _STORED + condition
     if wanted.failing:
         stored += " AND record.last_error IS NOT NULL AND record.deleted_at IS NULL"
@@ -139,20 +136,3 @@ def _view(row: tuple[Any, ...]) -> RecordView:
         last_error_at=moment(error_at),
         **read,
     )
-
-
-def _where(dialect: str, where: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
-    """Return the conditions on values in the data as SQL, and the values of its parameters."""
-    if not where:
-        return "", {}
-    # SQLAlchemy makes them, as for jobs; whoever does not filter does not wait for it.
-    from sqlalchemy import and_
-    from sqlalchemy.dialects import postgresql, sqlite
-
-    from jobs.admin.filters import has_value
-    from jobs.schema.job_tables import record
-
-    condition = and_(*(has_value(dialect, record.c.data, path, value) for path, value in where.items()))
-    named = postgresql.dialect(paramstyle="named") if dialect == "postgresql" else sqlite.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
-    compiled = condition.compile(dialect=named, compile_kwargs={"render_postcompile": True})
-    return f" AND {compiled}", dict(compiled.params)

@@ -2,68 +2,105 @@
 
 from contextlib import closing
 from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from flows.cli.command import Command
-from flows.cli.job_commands.filter_options import filter_from, filter_options, is_filtered
-from flows.cli.known_names import check_job_names
+from flows.cli.job_commands.filter_options import filter_options, is_filtered, where_from
 from flows.cli.output import CommandOutput, cell, table, to_json
 from flows.errors import UsageError
-from flows.time_text import relative_text
+from flows.time_text import parse_duration, parse_moment, relative_text
+from jobs.db.json_codec import encode
+from jobs.reading.jobs import SORTS, JobQuery, job_list
 
 if TYPE_CHECKING:
     from jobs.admin.views import AttemptView, JobDetail
-
-_JOB_KEYS = (
-    "id",
-    "queue",
-    "client",
-    "type",
-    "key",
-    "state",
-    "attempts",
-    "retries",
-    "message",
-    "created_at",
-    "available_at",
-    "finished_at",
-)
 
 
 @click.command("jobs", cls=Command, short_help="List jobs, or show one.")
 @click.argument("job_id", required=False, type=int, metavar="[ID]")
 @filter_options
+@click.option("--since", metavar="WHEN", help="Only jobs queued or finished since: a moment, or so long ago as 12h.")
+@click.option(
+    "--sort",
+    default="id",
+    metavar="COLUMN",
+    help=f"By {', '.join(SORTS)}; the highest or newest first, COLUMN:asc the other way.",
+)
+@click.option("--after", type=int, metavar="ID", help="Only those behind this job in the order: the next page.")
+@click.option("--payload", is_flag=True, help="With their payloads.")
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many, the newest first.")
-def jobs(job_id: int | None, limit: int, **options: Any) -> CommandOutput:
+def jobs(
+    job_id: int | None, since: str | None, sort: str, after: int | None, payload: bool, limit: int, **options: Any
+) -> CommandOutput:
     """List jobs, the newest first; with an ID, show that one.
 
     \b
     Example:
-      syncs jobs --type petstore.pets --state failure
-      syncs jobs --where data.kind=dog --where data.age=3
+      syncs jobs --type petstore.pets --state failure --since 12h
+      syncs jobs --where data.kind=dog --where data.age=3 --payload
+      syncs jobs --sort attempts --limit 20
+      syncs jobs --after 4711
       syncs jobs 42
     """
-    from flows.project.settings import open_store
-
+    column, _, direction = sort.partition(":")
+    if column not in SORTS or direction not in ("", "asc", "desc"):
+        raise UsageError(f"--sort {sort!r}: write one of {', '.join(SORTS)}, or that and :asc")
     if job_id is not None:
-        if is_filtered(options):
+        if is_filtered(options) or since or after or payload or sort != "id":
             raise UsageError("an ID names one job; leave the filters out")
         return _one(job_id)
-    wanted = filter_from(options)
-    with closing(open_store()) as store:
-        check_job_names(store, queue=wanted.queue, client=wanted.client, type_=wanted.type)
-        found, now = store.views.jobs(wanted, limit=limit), store.views.now()
+    from flows.project.database_reader import read_database
+
+    wanted = JobQuery(
+        queue=options["queue"],
+        client=options["client"],
+        type=options["type_"],
+        state=options["state"],
+        key=options["key"],
+        where=where_from(options["where"]),
+        since=None if since is None else _moment(since),
+        sort=column,
+        ascending=direction == "asc",
+        after=after,
+        payload=payload,
+        limit=limit,
+    )
+    found: list[dict[str, Any]] = []
+    now = datetime.now(UTC)
+    if (reader := read_database()) is not None:
+        with reader:
+            found, now = job_list(reader, wanted), reader.now()
     rows = [
-        (str(job.id), job.type, job.key, job.state, job.attempts, relative_text(job.available_at, now=now), job.message)
-        for job in found
-    ]
+        (
+            str(one["id"]), one["type"], one["key"], one["state"], one["attempts"],
+            *((relative_text(one["finished_at"], now=now),) if column == "finished_at" else ()),
+            relative_text(one["available_at"], now=now), one["message"],
+            *((encode(one["payload"]).decode(),) if payload else ()),
+        )
+        for one in found
+    ]  # fmt: skip
+    headers = (
+        "ID", "TYPE", "KEY", "STATE", "ATTEMPTS", *(("FINISHED AT",) if column == "finished_at" else ()), "AVAILABLE AT",
+        "MESSAGE",
+        *(("PAYLOAD",) if payload else ()),
+    )  # fmt: skip
     notes = () if rows else ("no such jobs",)
     if len(found) == limit:
-        notes = (f"the newest {limit:,}; --limit shows more",)
-    text = table(("ID", "TYPE", "KEY", "STATE", "ATTEMPTS", "AVAILABLE AT", "MESSAGE"), rows) if rows else ""
-    return CommandOutput([{key: getattr(job, key) for key in _JOB_KEYS} for job in found], text, notes)
+        first = "newest" if sort == "id" else "first"
+        notes = (f"the {first} {limit:,}; --limit shows more, --after {found[-1]['id']} the next ones",)
+    return CommandOutput(found, table(headers, rows) if rows else "", notes)
+
+
+def _moment(text: str) -> datetime:
+    """Return the moment that was typed, or so long ago."""
+    now = datetime.now(UTC)
+    try:
+        return now - timedelta(seconds=parse_duration(text))
+    except UsageError:
+        return parse_moment(text, now=now)
 
 
 @click.command("job", cls=Command, short_help="Show one job: payload, attempts, errors.")
