@@ -53,7 +53,7 @@ def alias_of(field: Any, name: str) -> str:
 
 def converter_of(column: Column[Any], dialect: str) -> Callable[[Any], Any] | None:
     """Return what makes of a field's value what the column of this database takes; it raises ValueError if nothing does."""
-    found = bare_type(column)
+    found = bare_type(column, dialect)
     match found:
         case EnumType():
             return None

@@ -37,7 +37,7 @@ class TypedRows:
     def __init__(self, targets: Sequence[Into], mask: Mask, dialect: str) -> None:
         self._makers = [_RowMaker(one, mask, dialect) for one in targets]
         self.writer = TableWriter(
-            [one.target for one in self._makers], lambda text: f"cannot be stored: {printable_line(mask(text), limit=200)}"
+            [one.target for one in self._makers], lambda text: f"cannot be written: {printable_line(mask(text), limit=200)}"
         )
 
     def of(self, entity: Entity, record: Any, plain: Any) -> EntityRows | Failure:

@@ -190,6 +190,9 @@ def _forget_tables(module: ModuleType | None) -> bool:
         table = getattr(value, "__table__", None)
         if isinstance(value, type) and table is not None and value.__module__ == getattr(module, "__name__", None):
             table.metadata.remove(table)
+            if (registry := getattr(value, "_sa_registry", None)) is not None:
+                # Else SQLAlchemy warns of the second class of the name, and relationships by name find two.
+                registry._dispose_cls(value)
             found = True
     return found
 

@@ -143,7 +143,7 @@ def _check_nullable(table: Table, name: str, where: str) -> None:
 
 
 def _check_type(table: Table, column: Any, there: Any, dialect: str, where: str) -> None:
-    wanted, found = _kind(bare_type(column), dialect), _kind(there["type"], dialect)
+    wanted, found = _kind(bare_type(column, dialect), dialect), _kind(there["type"], dialect)
     if wanted is None or found is None or wanted == found:
         return
     raise TableMismatch(
@@ -180,7 +180,7 @@ def _is_numbered(column: Any) -> bool:
 
 def _add_column(connection: Connection, table: Table, name: str) -> None:
     column, dialect = table.c[name], connection.dialect
-    if isinstance(kind := bare_type(column), sa.Enum):
+    if isinstance(kind := bare_type(column, dialect.name), sa.Enum):
         kind.create(connection, checkfirst=True)  # of PostgreSQL; it does nothing elsewhere
     where = dialect.identifier_preparer.format_table(table)
     connection.execute(text(f"ALTER TABLE {where} ADD COLUMN {CreateColumn(column).compile(dialect=dialect)}"))

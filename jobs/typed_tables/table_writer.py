@@ -1,16 +1,27 @@
 """Writes the rows of a batch of entities to their typed tables, in the transaction of a finish or a sweep."""
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, NotSupportedError, ProgrammingError, StatementError
+from sqlalchemy.exc import (
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    NotSupportedError,
+    OperationalError,
+    ProgrammingError,
+    StatementError,
+)
 
 from jobs.db.database import Database
 from jobs.typed_tables.target_table import TableRow, TargetTable, parameter
 from jobs.typed_tables.upsert import Upsert
+
+_LACKS = re.compile("no such table|no such column|has no column named")
 
 
 class RowsRefused(Exception):
@@ -188,6 +199,9 @@ class _refusals:  # noqa: N801 - a context manager
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if isinstance(error, IntegrityError | DataError | ProgrammingError | NotSupportedError):
+            raise RowsRefused(_first_line(error.orig)) from error
+        if isinstance(error, OperationalError) and _LACKS.search(str(error.orig)):
+            # SQLite's word for a table or column that somebody has dropped meanwhile.
             raise RowsRefused(_first_line(error.orig)) from error
         if isinstance(error, StatementError) and not isinstance(error, DBAPIError):
             # A type of the project's own refused a value.

@@ -99,9 +99,15 @@ class TargetTable:
         return update(self.table).where(found, column.is_(None)).values({DELETED_AT: _now(db, column)})
 
 
-def bare_type(column: Column[Any]) -> Any:
-    """Return the type of a column without the class of SQLModel or the user's that wraps it."""
+def type_on(column: Column[Any], dialect: str) -> Any:
+    """Return the type of a column on a database, which may be a variant of its own."""
     found: Any = column.type
+    return found._variant_mapping.get(dialect, found)
+
+
+def bare_type(column: Column[Any], dialect: str = "") -> Any:
+    """Return the type of a column on a database, without the class of SQLModel or the user's that wraps it."""
+    found = type_on(column, dialect)
     while isinstance(found, TypeDecorator) and not isinstance(found, Interval):
         found = found.impl_instance
     return found

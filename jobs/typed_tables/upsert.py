@@ -18,7 +18,7 @@ from sqlmodel.sql.sqltypes import AutoString, UTCDateTime
 
 from jobs.db import json_codec
 from jobs.db.prepared_statements import PreparedStatement
-from jobs.typed_tables.target_table import TargetTable, bare_type
+from jobs.typed_tables.target_table import TargetTable, bare_type, type_on
 
 _PLAIN = (
     sa.String,
@@ -49,10 +49,11 @@ class Upsert:
     def __init__(self, target: TargetTable, dialect: Dialect, columns: Sequence[str], kept: Sequence[str]) -> None:
         self._target, self._columns, self._kept = target, tuple(columns), frozenset(kept)
         self._has_key = {*target.key} <= {*columns}
+        self._dialect = dialect.name
         self._is_postgres = dialect.name == "postgresql"
         of = [target.table.c[name] for name in self._columns]
         self._encoders: list[Callable[[Any], Any] | None] | None = None
-        if self._is_postgres and all(_is_plain(one) for one in of):
+        if self._is_postgres and all(_is_plain(one, dialect.name) for one in of):
             self._encoders = [_encoder(one, dialect) for one in of]
         self._names = [f"v_{index}" for index in range(len(of))]
         self._one = self._of_one_row()
@@ -92,7 +93,7 @@ class Upsert:
     def _of_one_row(self) -> Any:
         make = postgresql.insert(self._target.table) if self._is_postgres else sqlite.insert(self._target.table)
         values = {
-            name: bindparam(parameter, type_=_bound_type(self._target.table.c[name]))
+            name: bindparam(parameter, type_=_bound_type(self._target.table.c[name], self._dialect))
             for name, parameter in zip(self._columns, self._names, strict=True)
         }
         return self._on_conflict(make.values(values))
@@ -124,20 +125,22 @@ class Upsert:
         return make.on_conflict_do_update(index_elements=key, set_=changed, where=where)
 
 
-def _bound_type(of: Column[Any]) -> Any:
+def _bound_type(of: Column[Any], dialect: str) -> Any:
     """Return the type as which a value is bound: no value of a JSON column is NULL, not the JSON `null`."""
-    return type(of.type)(none_as_null=True) if isinstance(of.type, sa.JSON) else of.type
+    found = type_on(of, dialect)
+    return type(found)(none_as_null=True) if isinstance(found, sa.JSON) else found
 
 
-def _is_plain(of: Column[Any]) -> bool:
+def _is_plain(of: Column[Any], dialect: str) -> bool:
     """Tell whether it is known of which text PostgreSQL makes a value of the column."""
-    is_wrapped = isinstance(of.type, sa.TypeDecorator) and not isinstance(of.type, AutoString | UTCDateTime | sa.Interval)
-    return not is_wrapped and isinstance(bare_type(of), _PLAIN)
+    found = type_on(of, dialect)
+    is_wrapped = isinstance(found, sa.TypeDecorator) and not isinstance(found, AutoString | UTCDateTime | sa.Interval)
+    return not is_wrapped and isinstance(bare_type(of, dialect), _PLAIN)
 
 
 def _encoder(of: Column[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
     """Return what makes a value of a column one of JSON, whose text PostgreSQL reads; `None` where orjson does."""
-    found = bare_type(of)
+    found = bare_type(of, dialect.name)
     if isinstance(found, sa.Enum):
         name_of: Any = found.dialect_impl(dialect).bind_processor(dialect)
         return name_of  # type: ignore[no-any-return]

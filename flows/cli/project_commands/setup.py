@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from flows.cli.command import Command
-from flows.cli.declared_names import read_declarations
+from flows.cli.declared_names import read_declarations, warn_of_broken
 from flows.cli.output import CommandOutput, table
 from flows.cli.prefect_api import find_prefect_api
 from flows.cli.project_commands.db import name_of, open_database, upgrade_database
@@ -50,7 +50,9 @@ def _typed_tables(database: "Database") -> Iterator[Applied]:
     Raises:
         TableMismatch: one of them does not fit its class.
     """
-    for sync in read_declarations().syncs.values():
+    registry = read_declarations()
+    warn_of_broken(registry)
+    for sync in registry.syncs.values():
         if sync.into is not None:
             from flows.worker.executor_factory import make_tables_of
 

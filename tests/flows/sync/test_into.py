@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -11,7 +11,7 @@ from uuid import UUID
 
 import pytest
 from pydantic import NaiveDatetime, field_validator
-from sqlalchemy import JSON, BigInteger, CheckConstraint, Column
+from sqlalchemy import ARRAY, JSON, BigInteger, CheckConstraint, Column, String, TypeDecorator, inspect
 from sqlalchemy.orm import registry
 from sqlmodel import Field, Session, SQLModel, select
 
@@ -19,7 +19,7 @@ from clients import Entity, Page
 from flows import Client, Into, Sync
 from flows.run_result import RunResult
 from flows.sync import run as engine
-from jobs import Gone, JobStore, Retry
+from jobs import Database, Gone, JobStore, Retry
 from jobs.errors import TableMismatch
 from jobs.typed_tables.make_tables import make_tables
 from tests.support.fake_things_api import Remote, declare, query, serving
@@ -256,7 +256,7 @@ def test_what_the_database_refuses(store: JobStore) -> None:
     assert (result.succeeded, result.failed) == (11, 1)
     (job,) = query(store, "SELECT message, key FROM job WHERE state = 'failure'")
     assert job["key"] == "5"
-    assert "cannot be stored" in job["message"]
+    assert "cannot be written" in job["message"]
     assert "price_amount" in job["message"]
     assert len(rows(store, Price)) == 11
 
@@ -366,3 +366,77 @@ def remote() -> Iterator[Remote]:
     """A remote system without things."""
     with serving(Remote()) as found:
         yield found
+
+
+def test_a_dry_run_makes_no_table(store: JobStore) -> None:
+    """It writes nothing at all."""
+    sync = Sync("zoo.pets", LOCAL, listing=listing_of({"1": {"name": "a"}}), into=Pet)
+    assert engine.run(sync, store, dry_run=True).created == 1
+    with store.db.read() as connection:
+        assert not inspect(connection).has_table("pet")
+
+
+def test_an_object_of_the_class(store: JobStore) -> None:
+    """`to_row` may return one; it is checked like any other row, and its key is the entity's where it has none."""
+    into = Into(Toy, to_row=lambda entity, record: Toy(pet_id=record))
+    assert run(store, {"5": 1, "6": "x"}, into).succeeded == 1
+    assert [(toy.id, toy.pet_id) for toy in rows(store, Toy)] == [(5, 1)]
+
+
+def test_types_of_ones_own(store: JobStore, dialect: str) -> None:
+    """Columns of a type that only its own code knows, of bytes, and of arrays on PostgreSQL."""
+
+    class Shout(TypeDecorator[str]):
+        impl = String
+        cache_ok = True
+
+        def process_bind_param(self, value: str | None, _dialect: Any) -> str | None:
+            if value == "no":
+                raise ValueError("too quiet")
+            return value and value.upper()
+
+    class Note(base(), table=True):
+        id: int = Field(primary_key=True)
+        text: str | None = Field(default=None, sa_type=Shout)
+        blob: bytes = b""
+        words: list[str] = Field(default_factory=list, sa_column=Column(JSON().with_variant(ARRAY(String), "postgresql")))
+
+    result = run(store, {"1": {"text": "a", "blob": "xy", "words": ["b", "c"]}, "2": {"text": "no"}, "3": {}}, Note)
+    assert (result.succeeded, result.failed) == (2, 1), result.failures
+    assert "too quiet" in query(store, "SELECT message FROM job WHERE state = 'failure'")[0]["message"]
+    assert [(note.text, note.blob, note.words) for note in rows(store, Note)] == [("A", b"xy", ["b", "c"]), (None, b"", [])]
+
+
+def test_what_refers_to_a_row_keeps_it(store: JobStore) -> None:
+    """A row that a table of one's own refers to is not deleted: its entity fails, the others go."""
+    run(store, {"1": {"name": "a"}, "2": {"name": "b"}, "3": {"name": "c"}}, Pet)
+    make_tables(store.db, [Visit.__table__])
+    with store.db.write() as connection:
+        connection.exec_driver_sql("INSERT INTO visit (pet_id, day) VALUES (2, '2026-01-01')")
+    result = run(store, {"1": {"name": "a"}}, Pet)
+    assert (result.deleted, result.failed) == (1, 1)
+    assert "cannot be written" in result.failures[0][1]
+    assert [pet.id for pet in rows(store, Pet)] == [1, 2]
+
+
+def test_a_database_user_without_the_right(store: JobStore, dialect: str) -> None:
+    """Who may not make or change tables is told so in one line."""
+    if dialect == "sqlite":
+        pytest.skip("SQLite has no users")
+    make_tables(store.db, [Toy.__table__])
+    with store.db.write() as connection:
+        connection.exec_driver_sql("ALTER TABLE toy DROP COLUMN pet_id")
+        connection.exec_driver_sql("CREATE ROLE clerk LOGIN; GRANT SELECT ON ALL TABLES IN SCHEMA public TO clerk")
+
+    class Ball(base(), table=True):
+        __tablename__ = "toy"
+
+        id: int = Field(primary_key=True)
+        size: int | None = None
+
+    url = store.db.url.set(username="clerk").render_as_string(hide_password=False)
+    with closing(Database(url)) as db, pytest.raises(TableMismatch, match="must be owner of table toy") as raised:
+        make_tables(db, [Ball.__table__])
+    assert "\n" not in str(raised.value)
+    with store.db.write() as connection:
+        connection.exec_driver_sql("DROP OWNED BY clerk; DROP ROLE clerk")
