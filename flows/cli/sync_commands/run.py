@@ -166,7 +166,11 @@ def _joined(outputs: Sequence[CommandOutput], *, broken: bool) -> CommandOutput:
     """Return what several runs came to; a broken file is worse than all, where all were asked for."""
     text = "\n\n".join(one.text for one in outputs)
     code = max([*(one.code for one in outputs), 2 if broken else 0])
-    notes = () if outputs else ("nothing is declared; write a file in syncs/, or name files and folders in SYNCS_PATH",)
+    notes = (
+        ()
+        if outputs
+        else ("nothing is declared; `syncs init` writes an example into syncs/; or name files and folders in SYNCS_PATH",)
+    )
     return CommandOutput([one.document for one in outputs], text, notes, code=code)
 
 
