@@ -6,6 +6,7 @@ second (seen with 3.9.1).
 
 import logging
 import threading
+from collections.abc import Sequence
 from contextlib import closing
 from typing import Any
 
@@ -95,8 +96,7 @@ async def sync(
         return not_run(error)
     if server_gone:
         disable_retries()
-    for key, message in result.failures[:MAX_FAILURES]:
-        logger.warning("Entity %s failed: %s", printable_line(key), printable_line(message))
+    _log_failures(result.failures)
     logger.log(logging.INFO if result.exit_code == 0 else logging.ERROR, "Sync %s: %s", name, run_message(result))
     return flow_run_state(result, stopped=stop.is_set())
 
@@ -210,8 +210,9 @@ async def work(
             result = await in_thread(body, stop)
     except (FlowsError, JobsError) as error:
         return not_run(error)
+    _log_failures(result.failures)
     message = f"{result.succeeded} succeeded, {result.failed} failed" if result.processed else "nothing was due"
-    return _final_state("Work", message, stop)
+    return _final_state("Work", message, stop, level=logging.WARNING if result.failed else logging.INFO)
 
 
 @flow(name="maintain", flow_run_name="maintain", retries=0, persist_result=False, log_prints=False)
@@ -244,6 +245,11 @@ def _maintain(stop: threading.Event) -> str:
     return f"{done}; {warning}"
 
 
-def _final_state(name: str, message: str, stop: threading.Event) -> State[Any]:
-    get_run_logger().info("%s: %s", name, message)
+def _log_failures(failures: Sequence[tuple[str, str]]) -> None:
+    for key, message in failures[:MAX_FAILURES]:
+        get_run_logger().warning("Entity %s failed: %s", printable_line(key), printable_line(message))
+
+
+def _final_state(name: str, message: str, stop: threading.Event, *, level: int = logging.INFO) -> State[Any]:
+    get_run_logger().log(level, "%s: %s", name, message)
     return Cancelled(message=f"Stopped by hand: {message}") if stop.is_set() else Completed(message=message)

@@ -44,6 +44,8 @@ class WorkResult:
     seconds: float
     #: What this process lacked at the end, by type of job: their jobs stay queued.
     lacking: Mapping[str, str] = field(default_factory=dict)
+    #: Up to 100 entities or jobs that failed for good, (key, message).
+    failures: tuple[tuple[str, str], ...] = ()
 
 
 def work(
@@ -153,6 +155,7 @@ def work(
         failed=progress.failed,
         seconds=time.monotonic() - started,
         lacking=worker.health.lacks.texts({lane.type for lane in config.lanes}),
+        failures=tuple(progress.failures),
     )
 
 

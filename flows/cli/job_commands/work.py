@@ -105,7 +105,8 @@ def work(
                 now=request.now,
                 listings=lambda syncs, halt: UnfinishedListings(store, registry, syncs, stop=halt),
             )
-    document = {**asdict(result), "seconds": round(result.seconds, 3)}
+    failures = [{"key": key, "message": message} for key, message in result.failures]
+    document = {**asdict(result), "seconds": round(result.seconds, 3), "failures": failures}
     of = f" from the {queues[0]} queue" if len(queues) == 1 else ""
     outcomes = f"{result.succeeded:,} succeeded, {result.failed:,} failed"
     if result.processed > result.succeeded + result.failed:
