@@ -37,7 +37,7 @@ from clients.errors import (
 from clients.http.client import HttpClient
 from clients.http.conditional import Validator, Validators
 from clients.http.rate_limits.rate_limit_headers import RateBudget
-from clients.listings.cursor_paginators import Continue, Cursor, LinkHeader, NextLink, ODataLink, RelayCursor
+from clients.listings.cursor_paginators import Continue, Cursor, HeaderCursor, LinkHeader, NextLink, ODataLink, RelayCursor
 from clients.listings.http_listing import Listing
 from clients.listings.nested_listing import Nested
 from clients.listings.offset_paginators import Keyset, Offset, PageNumber, TotalPages
@@ -103,6 +103,7 @@ __all__ = [
     "FtpClient",
     "FtpListing",
     "GoneError",
+    "HeaderCursor",
     "HttpClient",
     "IncompleteError",
     "Keyset",

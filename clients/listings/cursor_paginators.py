@@ -53,6 +53,26 @@ class Cursor(_ByPath):
 
 
 @dataclass(frozen=True, slots=True)
+class HeaderCursor(_FromStart):
+    """A header has the next cursor, sent as `?cursor=…` until it is missing or empty.
+
+    Args:
+        header: such as `X-Next-Cursor`.
+        param: the parameter that it is sent as.
+    """
+
+    header: str
+    param: str = "cursor"
+
+    def next(self, request: PageRequest, answer: PageAnswer) -> PageRequest | None:
+        """Return the request with the cursor of `answer`, or None when it has none."""
+        value = answer.headers.get(self.header.lower(), "").strip()
+        if not value:
+            return None
+        return PageRequest({self.param: value}) if answer.items or request.params.get(self.param) != value else None
+
+
+@dataclass(frozen=True, slots=True)
 class Continue(_ByPath):
     """MediaWiki: the body has an object at JMESPath `path`; its members are the parameters of the next request."""
 

@@ -184,7 +184,7 @@ class Listing:
     def is_lower_bound(self, answer: PageAnswer) -> bool:
         """Say whether the total is marked as a lower bound, as search engines do (`{"value": 10000, "relation": "gte"}`)."""
         parent, _, _ = (self.total or "").rpartition(".")
-        if not parent:
+        if not parent or parent.count('"') % 2:  # `"@odata.count"` is one name
             return False
         beside = compile_path(parent)(answer.body)
         return isinstance(beside, dict) and beside.get("relation") == "gte"

@@ -76,6 +76,7 @@ class Offset:
     `limit`. Over an empty page it advances by the largest page so far; if there was none, by 1, 2, 4, … rows.
 
     Args:
+        start: of the first row: 1 where an API counts from 1 (`startIndex=1`).
         more: as for `PageNumber`.
     """
 
@@ -83,17 +84,21 @@ class Offset:
     param: str = "offset"
     limit_param: str | None = field(default="limit", kw_only=True)
     limit: int = field(default=100, kw_only=True)
+    # Not in the repr either: a stored offset is right whatever the first one is.
+    start: int = field(default=0, kw_only=True, repr=False)
     more: str | None = field(default=None, kw_only=True, repr=False)
 
     def __post_init__(self) -> None:
         if self.limit < 1:
             raise ValueError("Offset: limit must be at least 1")
+        if self.start < 0:
+            raise ValueError("Offset: start must not be negative")
         if self.more is not None:
             compile_path(self.more)
 
     def first(self) -> PageRequest:
         """Return the request for the first rows."""
-        return PageRequest(_numbered(self.param, 0, self.limit_param, self.limit))
+        return PageRequest(_numbered(self.param, self.start, self.limit_param, self.limit))
 
     def next(self, request: PageRequest, answer: PageAnswer) -> PageRequest | None:
         """Return the request for the rows after those received, or None after a second empty page."""

@@ -7,6 +7,7 @@ from flows.cli.command import Program
 
 COMMANDS = {
     "init": "project_commands.init:init",
+    "new": "project_commands.new:new",
     "list": "sync_commands.list:list_",
     "run": "sync_commands.run:run",
     "runs": "sync_commands.runs:runs",

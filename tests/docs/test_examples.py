@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tests.docs.conftest import Block, Page, Petstore
 
 PAGINATORS = (
-    "Continue", "Cursor", "Keyset", "LinkHeader", "NextLink", "ODataLink", "Offset", "PageNumber", "RelayCursor",
+    "Continue", "Cursor", "HeaderCursor", "Keyset", "LinkHeader", "NextLink", "ODataLink", "Offset", "PageNumber", "RelayCursor",
     "SinglePage", "TotalPages",
 )  # fmt: skip
 

@@ -1,1 +1,1 @@
-"""The commands about the whole project: `init`, `up`, `down`, `status`, `setup`, `db`, `locks`, `maintain`."""
+"""The commands about the whole project: `init`, `new`, `up`, `down`, `status`, `setup`, `db`, `locks`, `maintain`."""

@@ -1,0 +1,1 @@
+"""Drafts the declaration of an API from its answers, for `syncs new`. Only `conversation` sends requests."""
