@@ -18,7 +18,7 @@ help:
 	@echo "make test      run the tests (SQLite, PostgreSQL, Prefect, all real; about ten minutes)"
 	@echo "make test-all  run the tests that take long by nature, which 'make test' leaves out"
 	@echo "make soak      run the long forms: chaos, kills, limits, the simulated day with five seeds"
-	@echo "make chaos     kill, stop, cut and fill up for some minutes, and print what held"
+	@echo "make chaos     kill, stop, cut and fill up for half an hour, and print what held"
 	@echo "make attack    attack every paginator in every way known, print what came of it"
 	@echo "make check     ruff, mypy, import-linter"
 	@echo "make docs      build the documentation into docs/_build/html"
@@ -53,7 +53,8 @@ soak: $(READY)
 		tests/jobs/claiming/test_rescue.py tests/jobs/finishing/test_fence_mutation.py tests/jobs/pauses/test_pauses_of_killed_workers.py tests/seed/test_datasync.py
 
 chaos: $(READY)
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup --long --timeout 900 tests/chaos tests/jobs/claiming/test_rescue.py tests/jobs/finishing/test_fence_mutation.py tests/e2e/test_resume.py
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup --long --timeout 900 tests/chaos tests/jobs/claiming/test_rescue.py tests/jobs/finishing/test_fence_mutation.py tests/e2e/test_resume.py \
+		tests/flows/orchestration/test_with_server.py::test_a_killed_server_holds_no_run_up
 
 attack: $(READY)
 	@$(BIN)/python -m syncs_testing
