@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, create_model, field_validator, model_validator
-from sqlalchemy import JSON, BigInteger, Column, DateTime, Integer, Numeric, SmallInteger, String
+from sqlalchemy import JSON, BigInteger, Column, DateTime, Float, Integer, Numeric, SmallInteger, String
 from sqlalchemy import Enum as EnumType
 
 from flows.plain_json import plain_json
@@ -64,6 +64,8 @@ def converter_of(column: Column[Any], dialect: str) -> Callable[[Any], Any] | No
         case Integer():
             size = BigInteger if dialect == "sqlite" else next(one for one in _LARGEST if isinstance(found, one))
             return lambda value: _whole(value, _LARGEST[size], size.__name__)
+        case Float() if dialect == "sqlite":
+            return _number_of_sqlite
         case Numeric() if dialect == "sqlite" and found.asdecimal:
             return _decimal_of_sqlite
         case DateTime():
@@ -79,13 +81,21 @@ def _json(value: Any) -> Any:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         value = value.value if isinstance(value, Enum) else value
-    return storable(str(value))
+    text = str(value)
+    # Most texts are ASCII, of which this is known without a look at each character.
+    return text if text.isascii() and "\0" not in text else storable(text)
 
 
 def _whole(value: int, largest: int, type_: str) -> int:
     if not -largest <= value < largest:
         more = "a text field keeps it" if type_ == "BigInteger" else "declare the field with sa_type=BigInteger"
         raise ValueError(f"{value} does not fit into {type_}; {more}")
+    return value
+
+
+def _number_of_sqlite(value: float) -> float:
+    if value != value:  # noqa: PLR0124 - NaN
+        raise ValueError("is NaN, for which SQLite would store NULL")
     return value
 
 

@@ -30,20 +30,20 @@ class BatchRows:
         Raises:
             RowsRefused: the database refuses one of them; the transaction must be rolled back.
         """
-        saved: dict[TableWriter, dict[str, tuple[EntityRows, str | None]]] = {}
+        saved: dict[TableWriter, dict[str, tuple[EntityRows, EntityKey | None]]] = {}
         gone: dict[TableWriter, dict[str, EntityKey]] = {}
         for done in dones:
             rows: EntityRows | None = done.rows
             if rows is None:
                 continue
             before = known.get((done.job.lane.type, rows.key))
-            row_key = None if before is None else before.row_key
+            there = None if before is None else EntityKey(rows.key, before.row_key)
             if isinstance(done.verdict.outcome, Success) and rows.rows is not None:
                 gone.get(rows.writer, {}).pop(rows.key, None)
-                saved.setdefault(rows.writer, {})[rows.key] = rows, row_key
+                saved.setdefault(rows.writer, {})[rows.key] = rows, there
             elif isinstance(done.verdict.outcome, Gone):
                 saved.get(rows.writer, {}).pop(rows.key, None)
-                gone.setdefault(rows.writer, {})[rows.key] = EntityKey(rows.key, row_key)
+                gone.setdefault(rows.writer, {})[rows.key] = there or EntityKey(rows.key, None)
         for writer, keys in gone.items():
             writer.delete(self._db, connection, list(keys.values()))
         for writer, entities in saved.items():

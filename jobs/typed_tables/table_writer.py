@@ -69,19 +69,19 @@ class TableWriter:
         self._upserts: dict[tuple[str, tuple[str, ...], tuple[str, ...]], Upsert] = {}
         self._main = next((one for one in self.targets if one.parent is None), None)
 
-    def save(self, db: Database, connection: Connection, entities: Sequence[tuple[EntityRows, str | None]]) -> None:
+    def save(self, db: Database, connection: Connection, entities: Sequence[tuple[EntityRows, EntityKey | None]]) -> None:
         """Write entities: their rows, and in child tables these rows alone.
 
         Args:
             db: whose connection it is.
             connection: in a transaction.
-            entities: each with the `row_key` under which the ledger has it so far; no two of one key.
+            entities: each with what the ledger has of it so far, None if that is nothing; no two of one key.
 
         Raises:
             RowsRefused: a row cannot be stored; what was written must be rolled back.
         """
         with _refusals():
-            moved = [EntityKey(one.key, before) for one, before in entities if before is not None and before != one.row_key]
+            moved = [before for one, before in entities if before is not None and before.row_key != one.row_key]
             if moved:
                 self._delete(db, connection, moved)
             for index, target in enumerate(self.targets):

@@ -212,6 +212,22 @@ def test_keys_of_several_columns(store: JobStore) -> None:
     assert [(price.sku, price.deleted_at is None) for price in rows(store, Price)] == [(1, False), (2, True), (9, True)]
 
 
+def test_a_key_that_the_declaration_changes(store: JobStore) -> None:
+    """With another `to_row` no row of the old key stays; without it, none of its keys."""
+    items = {"1": 5, "2": 5}
+    by_key = Into(Toy, to_row=lambda entity, record: {"pet_id": record})
+    other = Into(Toy, to_row=lambda entity, record: {"id": 100 + int(entity.key), "pet_id": record})
+    plain = {key: {"pet_id": value} for key, value in items.items()}
+    for into, records, keys in (
+        (by_key, items, [1, 2]),
+        (other, items, [101, 102]),
+        (Toy, plain, [1, 2]),
+        (other, items, [101, 102]),
+    ):
+        assert run(store, records, into, full=True).succeeded == 2
+        assert [toy.id for toy in rows(store, Toy)] == keys
+
+
 def test_gone_entities(store: JobStore) -> None:
     """What `fetch` finds gone is deleted, too, and comes back when it is there again."""
     gone: set[str] = set()
