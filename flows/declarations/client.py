@@ -1,6 +1,5 @@
 """`Client`: a remote system, as a file in `syncs/` declares it."""
 
-import inspect
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from clients.environment import Env
 from flows.declarations.http_connect import HttpConnect
 from flows.declarations.notify import Notify
 from flows.declarations.pause_policy import PausePolicy
-from flows.declarations.validation import check_id, keep_queue
+from flows.declarations.validation import check_arguments, check_id, keep_queue
 from flows.errors import DeclarationError
 from jobs import Queue
 
@@ -67,6 +66,8 @@ class Client:
                 raise DeclarationError(
                     f"client {self.id!r}: {name} must be a {kind.__name__}, got {type(getattr(self, name)).__name__}"
                 )
+        if self.check is not None:
+            check_arguments(f"client {self.id!r}: check", self.check, ["connection"])
         self._check_connection()
         keep_queue(self, f"client {self.id!r}")
 
@@ -95,19 +96,7 @@ class Client:
                 raise self._wrong(f"{name} goes with url; with connect, give it to the adapter")
         if not callable(self.connect):
             raise self._wrong(f"connect must be callable, got {type(self.connect).__name__}")
-        if not _takes_one(self.connect):
-            raise self._wrong("connect takes the settings: connect=lambda settings: …, or connect=lambda _: … without any")
+        check_arguments(f"client {self.id!r}: connect", self.connect, ["settings"])
 
     def _wrong(self, what: str) -> DeclarationError:
         return DeclarationError(f"client {self.id!r}: {what}")
-
-
-def _takes_one(function: Callable[..., Any]) -> bool:
-    """Tell whether a function can be called with one argument; where it does not say, it can."""
-    try:
-        inspect.signature(function).bind(None)
-    except TypeError:
-        return False
-    except ValueError:
-        return True
-    return True

@@ -7,13 +7,15 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 from flows.declarations.client import Client
-from flows.declarations.validation import check_id, check_priority, keep_queue
+from flows.declarations.validation import check_arguments, check_id, check_priority, keep_queue
 from flows.errors import DeclarationError
 from flows.plain_json import plain_json, refuse_secrets
 from jobs import PayloadError, Queue, Retry
 
 Process = Callable[[Any, Any], Any]
 """`(job, connection) -> Outcome or None`; an exception becomes an outcome too."""
+
+_PROCESS = ("job", "connection")
 
 DUPLICATES = ("allow", "reject", "discard", "replace")
 """The duplicate policies that have a name; a function `(new, old) -> payload` is a policy too."""
@@ -114,6 +116,8 @@ class JobType:
             raise self._wrong(f"with phases, process must be a mapping phase -> function, got {type(self.process).__name__}")
         elif not callable(self.process):
             raise self._wrong(f"process must be callable, got {type(self.process).__name__}")
+        else:
+            check_arguments(f"job type {self.id!r}: process", self.process, _PROCESS)
 
     def _check_processes(self, processes: Mapping[str, Process], phases: tuple[str, ...]) -> None:
         if not phases:
@@ -126,6 +130,7 @@ class JobType:
         for phase, function in processes.items():
             if not callable(function):
                 raise self._wrong(f"process of phase {phase!r} must be callable, got {type(function).__name__}")
+            check_arguments(f"job type {self.id!r}: process of phase {phase!r}", function, _PROCESS)
 
     def _wrong(self, what: str) -> DeclarationError:
         return DeclarationError(f"job type {self.id!r}: {what}")

@@ -12,10 +12,17 @@ from flows.declarations.into import targets_of
 from flows.declarations.path_fetch import PathFetch
 from flows.declarations.schedule import Cron, Every, as_schedule
 from flows.declarations.since import Since
-from flows.declarations.validation import check_id, is_duration, keep_queue
+from flows.declarations.validation import check_arguments, check_id, is_duration, keep_queue
 from flows.errors import DeclarationError, UsageError
 from flows.time_text import parse_duration
 from jobs import Queue, Retry
+
+_ARGUMENTS = {
+    "listing": ("connection", "since"),
+    "fetch": ("connection", "entity"),
+    "save": ("session", "entity", "record"),
+    "delete": ("session", "entity"),
+}
 
 Listing = Callable[[Any, Any], Iterator[Page]]
 """`(connection, since) -> pages`, such as `clients.Listing`."""
@@ -112,10 +119,12 @@ class Sync:
         object.__setattr__(self, "into", targets_of(self.id, self.into))
 
     def _check_functions(self) -> None:
-        for name in ("listing", "fetch", "save", "delete"):
+        for name, arguments in _ARGUMENTS.items():
             value = getattr(self, name)
             if not callable(value) and (value is not None or name == "listing"):
                 raise DeclarationError(f"sync {self.id!r}: {name} must be callable, got {type(value).__name__}")
+            if value is not None:
+                check_arguments(f"sync {self.id!r}: {name}", value, arguments)
 
     @property
     def queue_id(self) -> str:

@@ -1,5 +1,7 @@
 """The checks that several declarations share: ids, priorities and durations."""
 
+import inspect
+from collections.abc import Sequence
 from math import inf
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -39,6 +41,30 @@ def keep_queue(declared: Any, what: str) -> None:
         check_id("queue", queue)
     elif queue is not None:
         raise DeclarationError(f"{what}: queue must be an id or a Queue, got {type(queue).__name__}")
+
+
+def check_arguments(what: str, function: Any, arguments: Sequence[str]) -> None:
+    """Refuse a function that cannot be called with these arguments; one that does not say what it takes is not checked.
+
+    Args:
+        what: the declaration and the field, for the message.
+        function: may take `settings` as well.
+        arguments: what it is called with, by position.
+
+    Raises:
+        DeclarationError: it takes something else.
+    """
+    try:
+        # What a decorator makes is called, and not what it wraps.
+        signature = inspect.signature(function, follow_wrapped=False)
+    except (TypeError, ValueError):
+        return
+    takes_settings = "settings" in signature.parameters and "settings" not in arguments
+    further = {"settings": None} if takes_settings else {}
+    try:
+        signature.bind(*arguments, **further)
+    except TypeError:
+        raise DeclarationError(f"{what} is called with ({', '.join(arguments)}), and takes {signature}") from None
 
 
 def check_priority(what: str, value: Any, error: type[Exception]) -> None:

@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 from clients.environment import Env, EnvValues, read_also, variables
+from clients.urls import split_userinfo
 from flows.declarations.client import Client
 from flows.declarations.http_connect import HttpConnect
 from flows.errors import SettingsError
@@ -37,6 +38,8 @@ def env_values(client: Client, *declared: Any) -> EnvValues:
         values[variable.name] = value
         if is_secret and value != variable.default:
             secrets.add(value)
+        elif not is_secret and (user := split_userinfo(value)[1]) is not None:
+            secrets.add(user[1])
     if missing:
         lines = (f'{name} is not set (environment variable, or Prefect Secret block "{block_of(name)}")' for name in missing)
         raise SettingsError(f"client {client.id}: {'; '.join(lines)}")

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from clients import Basic, Bearer, HttpClient, env
-from flows import Client, DeclarationError
+from clients import Basic, Bearer, HttpClient, Listing, env
+from flows import Client, DeclarationError, JobType, Sync
 from flows.project.registry import load
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.flows.conftest import Api, Project
 
 SHORT = """
@@ -45,7 +47,7 @@ def connect(_: Any) -> Any:
         ({"url": URL, "timeout": 0}, "timeout must be a number of seconds above 0, got 0"),
         ({"connect": connect, "auth": Bearer("t")}, "auth goes with url; with connect, give it to the adapter"),
         ({"connect": "x"}, "connect must be callable, got str"),
-        ({"connect": lambda: None}, "connect takes the settings: connect=lambda settings: …, or connect=lambda _: … without any"),
+        ({"connect": lambda: None}, "connect is called with (settings), and takes ()"),
     ],
 )
 def test_what_is_wrong_is_said_where_it_is_declared(arguments: dict[str, Any], reason: str) -> None:
@@ -53,6 +55,39 @@ def test_what_is_wrong_is_said_where_it_is_declared(arguments: dict[str, Any], r
     with pytest.raises(DeclarationError) as caught:
         Client("petstore", **arguments)
     assert str(caught.value) == f"client 'petstore': {reason}"
+
+
+SHOP = Client("shop", url="https://a.example/")
+
+
+@pytest.mark.parametrize(
+    ("declare", "reason"),
+    [
+        (lambda: Client("shop", url=URL, check=lambda: 1), "client 'shop': check is called with (connection), and takes ()"),
+        (
+            lambda: Sync("shop.rows", SHOP, listing=lambda http: iter(())),
+            "sync 'shop.rows': listing is called with (connection, since), and takes (http)",
+        ),
+        (
+            lambda: Sync("shop.rows", SHOP, listing=Listing("rows"), fetch=lambda entity: entity),
+            "sync 'shop.rows': fetch is called with (connection, entity), and takes (entity)",
+        ),
+        (
+            lambda: Sync("shop.rows", SHOP, listing=Listing("rows"), save=lambda session, record, *, table: None),
+            "sync 'shop.rows': save is called with (session, entity, record), and takes (session, record, *, table)",
+        ),
+        (
+            lambda: JobType("shop.job", SHOP, process=lambda job: None),
+            "job type 'shop.job': process is called with (job, connection), and takes (job)",
+        ),
+    ],
+)
+def test_a_function_that_cannot_be_called_is_refused(declare: Callable[[], Any], reason: str) -> None:
+    """What a function is called with, and what it takes, is said where it is declared, and not at the first entity."""
+    with pytest.raises(DeclarationError) as caught:
+        declare()
+    assert str(caught.value) == reason
+    Sync("shop.rows", SHOP, listing=Listing("rows"), fetch=lambda http, entity, settings: 1, save=lambda *_: None)
 
 
 def test_a_client_with_a_url_connects(monkeypatch: pytest.MonkeyPatch) -> None:

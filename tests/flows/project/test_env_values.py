@@ -58,7 +58,11 @@ def test_a_block_stands_for_a_variable(blocks: dict[str, str], monkeypatch: pyte
 
 def test_secrets_are_masked_and_names_are_not(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """Passwords, headers and parameters are masked as those of settings are; URLs, users and defaults can be read."""
-    for name, value in {"PETSTORE_URL": "https://a.example/", "PETSTORE_USER": "annabel", "PETSTORE_PASS": "t0p-secret"}.items():
+    for name, value in {
+        "PETSTORE_URL": "https://ann:pa55word@a.example/",
+        "PETSTORE_USER": "annabel",
+        "PETSTORE_PASS": "t0p-secret",
+    }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("PETSTORE_KEY", "k3y-secret")
     client = Client(
@@ -67,5 +71,5 @@ def test_secrets_are_masked_and_names_are_not(project: Project, monkeypatch: pyt
     )  # fmt: skip
     values = env_values(client, Listing("pets", params={"key": env("PETSTORE_KEY")}))
     mask = Mask((client_settings(client), values))
-    text = "https://a.example/ annabel northern t0p-secret k3y-secret YW5uYWJlbDp0MHAtc2VjcmV0"
-    assert mask(text) == "https://a.example/ annabel northern *** *** ***"
+    text = "https://a.example/ annabel northern t0p-secret k3y-secret pa55word YW5uYWJlbDp0MHAtc2VjcmV0"
+    assert mask(text) == "https://a.example/ annabel northern *** *** *** ***"
