@@ -69,7 +69,7 @@ class ClientTest:
         return verdict
 
     def _first_page(self) -> None:
-        listing, connection = self.listing, self.connections.get()
+        listing, connection = with_settings(self.listing, self.connections.settings), self.connections.get()
         if hasattr(listing, "__dataclass_fields__") and hasattr(listing, "recheck"):
             listing = replace(listing, recheck=0)
         pages = getattr(listing, "pages", None)
@@ -95,7 +95,6 @@ def tests_of(executors: Mapping[str, Executor], syncs: Iterable[Sync]) -> dict[s
         client = executor.client
         if client.check is not None or client.id in listings:
             listing, limits = listings.get(client.id), timeouts.get(client.id)
-            listing = with_settings(listing, executor.connections.settings)
             tests[client.id] = ClientTest(
                 client, executor.connections, executor.judge, listing, None if limits is None else max(limits)
             )

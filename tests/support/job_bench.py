@@ -38,6 +38,7 @@ class FixedConnections:
     """Gives every thread what `connect` returns, and counts how often it was dropped."""
 
     shared = None
+    settings = None
 
     def __init__(self, connect: Callable[[], Any] = lambda: "connection") -> None:
         self.get = connect
