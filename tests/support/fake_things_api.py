@@ -54,6 +54,8 @@ class Remote:
     #: Called before a page or a detail is answered, with how many of them were asked for so far.
     on_page: Callable[[int], object] = lambda asked: None
     on_detail: Callable[[int], object] = lambda asked: None
+    #: The next request for the detail of such a key is answered when its event is set, or after 50 s.
+    held: dict[str, threading.Event] = field(default_factory=dict)
     #: A page with this cursor points back to the second.
     loop_at: int | None = None
     #: Extra raw items of the page at this cursor.
@@ -94,11 +96,14 @@ class Remote:
             if key:
                 self.details[key] += 1
                 asked, fault = self.details.total(), self._due(self.faults.get(key) or self.faults.get("*"))
+                held = self.held.pop(key, None)
             else:
                 self.pages[cursor] += 1
                 asked, fault = self.pages.total(), self._due(self.page_faults.get(cursor))
         if key:
             self.on_detail(asked)
+            if held is not None:
+                held.wait(50)
             time.sleep(self.delay)
             found = self.things.get(key)
             return fault or (Fault(404) if found is None else None), found
