@@ -13,6 +13,9 @@ from jobs.reading.where import check_paths, where_sql
 SORTS = ("id", "created_at", "available_at", "finished_at", "attempts", "retries", "queue", "client", "type", "key", "state")
 """The columns by which jobs are sorted."""
 
+FEW = 10_000
+"""Jobs that are named by their ids."""
+
 NAMES = (
     "id", "queue", "client", "type", "key", "state", "attempts", "retries", "message", "created_at", "available_at",
     "finished_at",
@@ -70,8 +73,7 @@ def job_list(reader: Reader, wanted: JobQuery) -> list[dict[str, Any]]:
         # A literal, so that the partial indexes are used.
         condition += f" AND job.state = '{_word(wanted.state)}'"
     if wanted.since is not None:
-        values |= {"since": reader.time(wanted.since), "edge": _edge(reader, wanted.since)}
-        condition += " AND (job.id > :edge OR (job.finished_at IS NOT NULL AND job.finished_at >= :since))"
+        condition += _since(reader, wanted.since, values)
     order, after = _order(reader, wanted, values)
     columns = ", ".join(f"job.{name}" for name in NAMES) + (", CAST(job.payload AS text)" if wanted.payload else "")
     statement = f"SELECT {columns} FROM job WHERE 1 = 1{condition}{after} ORDER BY {order} LIMIT :most"  # noqa: S608 - our words
@@ -79,10 +81,24 @@ def job_list(reader: Reader, wanted: JobQuery) -> list[dict[str, Any]]:
     return [_document(row, payload=wanted.payload) for row in rows]
 
 
-def _edge(reader: Reader, since: datetime) -> int:
-    """Return the last job that was queued before; ids ascend in the order of arrival."""
-    rows = reader.select("SELECT id FROM job WHERE created_at < :since ORDER BY id DESC LIMIT 1", since=reader.time(since))
-    return rows[0][0] if rows else 0
+def _since(reader: Reader, since: datetime, values: dict[str, Any]) -> str:
+    """Return the condition that a job was queued or has finished since then.
+
+    Few such jobs are named by their ids, because SQLite would look for them among all; of many, the newest are soon found.
+    """
+    values["since"] = reader.time(since)
+    # Ids ascend in the order of arrival.
+    rows = reader.select("SELECT id FROM job WHERE created_at < :since ORDER BY id DESC LIMIT 1", since=values["since"])
+    values["edge"] = rows[0][0] if rows else 0
+    finished = "finished_at IS NOT NULL AND finished_at >= :since"
+    (count,) = reader.select(
+        f"SELECT (SELECT count(*) FROM (SELECT 1 FROM job WHERE {finished} LIMIT :few) AS late), (SELECT max(id) FROM job)",  # noqa: S608
+        since=values["since"],
+        few=FEW,
+    )
+    if count[0] < FEW and (count[1] or 0) - values["edge"] < FEW:
+        return f" AND job.id IN (SELECT id FROM job WHERE id > :edge UNION SELECT id FROM job WHERE {finished})"  # noqa: S608
+    return f" AND (job.id > :edge OR ({finished}))"
 
 
 def _order(reader: Reader, wanted: JobQuery, values: dict[str, Any]) -> tuple[str, str]:

@@ -9,6 +9,7 @@ import pytest
 
 from jobs import Failure, JobNotFound, JobStore
 from jobs.admin.filters import Filter
+from jobs.reading import jobs as module
 from jobs.reading.jobs import SORTS, JobQuery, job_list
 from tests.support.store_helpers import LANE, OTHER, change, content, done, enqueue, finish, reading, take
 
@@ -58,8 +59,10 @@ def test_pages_of_each_order(full: JobStore, sort: str, ascending: bool) -> None
     assert pages == whole
 
 
-def test_since(full: JobStore) -> None:
-    """What was queued or has finished since then: an old job that has failed today is there."""
+@pytest.mark.parametrize("few", [1, 10_000])
+def test_since(full: JobStore, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was queued or has finished since then, be it few or many: an old job that has failed today is there."""
+    monkeypatch.setattr(module, "FEW", few)
     old = {"sqlite": "'2000-01-01 00:00:00.000000'", "postgresql": "'2000-01-01 00:00:00+00'"}[full.db.dialect]
     now = datetime.now(UTC)
     assert len(listed(full, since=now - timedelta(hours=1))) == 12

@@ -43,7 +43,8 @@ def test_runs_by_hand_are_in_the_history(petstore: Project, api: Api) -> None:
 
 def test_the_morning_needs_no_prefect(petstore: Project) -> None:
     """What is asked in the morning loads no Prefect, so that it answers at once, and where no server runs."""
-    questions = [["list"], ["list", "--json"], ["runs"], ["jobs"], ["queues"], ["pauses"]]
+    questions = [["list"], ["list", "--json"], ["runs"], ["jobs"], ["jobs", "--since", "1h"], ["queues"], ["pauses"]]
+    questions += [["list", "--late"], ["records", "petstore.pets"], ["records", "petstore.pets", "--failing", "--where", "id=1"]]
     script = f"""
 import sys, flows.cli
 for words in {questions!r}:
