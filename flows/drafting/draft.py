@@ -41,6 +41,7 @@ class Draft:
         since: field, parameter and zone of `Since`.
         source: URL for the docstring.
         rows: that were seen; for the table.
+        record: one that was fetched, as it came; None where the rows are the records.
         findings: all of them.
         look_at: lines for a person.
     """
@@ -61,6 +62,7 @@ class Draft:
     since: tuple[str, str, str | None] | None = None
     source: str = ""
     rows: Sequence[Any] = ()
+    record: Any = None
     findings: list[Finding] = field(default_factory=list)
     look_at: list[str] = field(default_factory=list)
     requests: int = 0

@@ -208,7 +208,7 @@ def _find_fetch(talk: Conversation, draft: Draft, collection: str) -> None:
     if record is None:
         draft.add("fetch", None, OPEN, f"the listed rows are the records; {template} has another shape")
     elif _size(record) > held:
-        draft.fetch = template
+        draft.fetch, draft.record = template, answer.body
         draft.add("fetch", template, CERTAIN, f"{_size(record)} values, the listed row has {held}")
     else:
         draft.add("fetch", None, CERTAIN, f"the listed rows are the records; {template} has no more")

@@ -1,4 +1,4 @@
-"""Writes a draft as a Python file, as `ruff format` would, with lines of 88 characters, or 130 where the file gets too long."""
+"""Writes a draft as a Python file, as `ruff format` would."""
 
 import keyword
 import re
@@ -11,8 +11,8 @@ from clients.page import Paginator
 from flows.drafting.draft import Draft
 
 MAX_LINES = 20
-WIDTHS = (88, 130)
-"""Of ruff by default, and of the projects of `syncs init`. What is broken to fit the first stays so in the second."""
+WIDTH = 88
+"""Characters of a line, by ruff's default. A call with one argument a line, to fit it, stays so in projects with longer lines."""
 
 _OWN = frozenset({"env", "items", "listing"})
 
@@ -25,10 +25,11 @@ class Call:
     arguments: Sequence[tuple[str, "str | Call"]]
     brackets: str = "()"
 
-    def render(self, *, indent: int, before: str, width: int, after: int = 0) -> str:
+    def render(self, *, indent: int, before: str, width: int, after: int = 0, compact: bool = False) -> str:
         """Return it on one line if that fits, else with one argument a line.
 
         Args:
+            compact: all arguments on one line of their own, where they fit.
             indent: of the line that it stands on.
             before: what stands before it on that line.
             after: characters behind it.
@@ -37,9 +38,15 @@ class Call:
         if indent + len(before) + len(flat) + after <= width:
             return before + flat
         inner = " " * (indent + 4)
+        if compact and len(inner) + len(self._inside()) <= width:
+            return f"{before}{self.name}{self.brackets[0]}\n{inner}{self._inside()}\n{' ' * indent}{self.brackets[1]}"
         lines = [
             inner
-            + (value.render(indent=indent + 4, before=name, width=width, after=1) if isinstance(value, Call) else name + value)
+            + (
+                value.render(indent=indent + 4, before=name, width=width, after=1, compact=compact)
+                if isinstance(value, Call)
+                else name + value
+            )
             for name, value in self.arguments
         ]
         body = "".join(f"{line},\n" for line in lines)
@@ -47,8 +54,10 @@ class Call:
 
     def flat(self) -> str:
         """Return it on one line."""
-        inner = ", ".join(name + (value.flat() if isinstance(value, Call) else value) for name, value in self.arguments)
-        return f"{self.name}{self.brackets[0]}{inner}{self.brackets[1]}"
+        return f"{self.name}{self.brackets[0]}{self._inside()}{self.brackets[1]}"
+
+    def _inside(self) -> str:
+        return ", ".join(name + (value.flat() if isinstance(value, Call) else value) for name, value in self.arguments)
 
 
 def text(value: Any) -> str:
@@ -99,22 +108,24 @@ def variable_of(name: str) -> str:
     return f"{made}_client" if made in _OWN or keyword.iskeyword(made) or keyword.issoftkeyword(made) else made
 
 
-def source_of(draft: Draft, *, table: str = "", into: str = "") -> str:
-    """Return the file, with its layout of fewest lines that fits.
+def source_of(draft: Draft, *, table: str = "", into: str = "", imports: Sequence[str] = (), width: int = WIDTH) -> str:
+    """Return the file. Where it is not too long, it is one that the formatter leaves as it is at any width from 88.
 
     Args:
         table: source of the table class, which stands before the sync; empty for none.
         into: name of that class.
+        imports: lines that the class needs; those of the standard library stand before an empty one.
+        width: of the project's lines.
     """
-    made = [_layout(draft, width=width, apart=apart, table=table, into=into) for width in WIDTHS for apart in (False, True)]
-    return next((one for one in made if _lines(one, table) <= MAX_LINES), min(made, key=lambda one: _lines(one, table)))
+    ways = [(WIDTH, False, False), (WIDTH, True, False), (width, False, True), (width, True, True)]
+    bare = [_layout(draft, *way).count("\n") for way in ways]
+    way = next((way for way, lines in zip(ways, bare, strict=True) if lines <= MAX_LINES), ways[bare.index(min(bare))])
+    return _layout(draft, *way, table=table, into=into, imports=imports)
 
 
-def _lines(source: str, table: str) -> int:
-    return source.count("\n") - table.count("\n")
-
-
-def _layout(draft: Draft, *, width: int, apart: bool, table: str, into: str) -> str:
+def _layout(
+    draft: Draft, width: int, apart: bool, compact: bool, *, table: str = "", into: str = "", imports: Sequence[str] = ()
+) -> str:
     variable = variable_of(draft.name)
     client: list[tuple[str, str | Call]] = [("", text(draft.name)), ("url=", text(draft.url))]
     if draft.auth:
@@ -128,17 +139,15 @@ def _layout(draft: Draft, *, width: int, apart: bool, table: str, into: str) -> 
         sync.append(("incremental=", since_call(draft.since)))
     if into:
         sync.append(("into=", into))
-    parts = [_header(draft), Call("Client", client).render(indent=0, before=f"{variable} = ", width=width)]
-    if table:
-        parts.append(f"\n{table.rstrip()}\n")
-    if apart:
-        parts.append(listing.render(indent=0, before="listing = ", width=width))
-    last = Call("Sync", sync).render(indent=0, before="items = ", width=width)
-    body = "\n\n".join(parts[:-1]) + ("\n" if apart else "\n\n") + parts[-1] if apart else "\n\n".join(parts)
-    return f"{body}\n{last}\n" if apart else f"{body}\n\n{last}\n"
+    client_text = Call("Client", client).render(indent=0, before=f"{variable} = ", width=width, compact=compact)
+    listing_text = f"{listing.render(indent=0, before='listing = ', width=width, compact=compact)}\n" if apart else ""
+    sync_text = Call("Sync", sync).render(indent=0, before="items = ", width=width, compact=compact)
+    # Two empty lines around a class.
+    parts = [_header(draft, imports), client_text, *([f"\n{table.rstrip()}\n"] if table else []), f"{listing_text}{sync_text}\n"]
+    return "\n\n".join(parts)
 
 
-def _header(draft: Draft) -> str:
+def _header(draft: Draft, imports: Sequence[str]) -> str:
     names = {"Listing", *draft.names}
     if not isinstance(draft.paginator, SinglePage | None):
         names.add(type(draft.paginator).__name__)
@@ -146,9 +155,11 @@ def _header(draft: Draft) -> str:
     shown = draft.source if len(draft.source) < 60 else f"{draft.source[:57]}..."
     shown = shown.replace("\\", "").replace('"', "")
     lines = [f'"""{draft.name}: {shown}, as `syncs new` found it."""', ""]
+    standard = imports[: imports.index("") + 1] if "" in imports else ()
+    lines += standard
     lines.append(f"from clients import {', '.join(sorted(names, key=lambda one: (one.islower(), one.lower())))}")
     lines.append(f"from flows import {', '.join(flows)}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *imports[len(standard) :]])
 
 
 def _listing(draft: Draft) -> Call:

@@ -22,7 +22,7 @@ SHOWN = "https://api.shop.example/v1/"
 def test_it_shows_what_the_command_does(pages: dict[str, Page], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The table and the file are those of an API on loopback, but for its address."""
     page = pages["docs/file-from-a-url.md"]
-    (told,) = [block.text for block in page.blocks if block.language == "console"]
+    told = next(block.text for block in page.blocks if block.language == "console")
     (file,) = [block.text for block in page.blocks if block.language == "python"]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SHOP_TOKEN", TOKEN)
@@ -34,4 +34,4 @@ def test_it_shows_what_the_command_does(pages: dict[str, Page], tmp_path: Path, 
     assert done.stdout.splitlines() == told.splitlines()[2:]
     how = sign_in("bearer:SHOP_TOKEN")
     draft.url, draft.source, draft.auth, draft.names = SHOWN, f"{SHOWN}products", how.source, how.names
-    assert source_of(draft).strip() == file.strip()
+    assert source_of(draft, width=130).strip() == file.strip()

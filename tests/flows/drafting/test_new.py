@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from flows.cli.program import program
@@ -138,3 +144,90 @@ def test_what_it_refuses(arguments: list[str], says: str) -> None:
     assert len(said.splitlines()) == 1
     assert not {"pw", "abc", "a-secret!"} & set(said.replace("=", " ").replace("@", " ").split())
     assert not Path("syncs").exists()
+
+
+def test_a_table_class(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--table` writes a class that takes the records as they are, with the types that were seen."""
+    monkeypatch.setenv("SHOP_TOKEN", TOKEN)
+    new = syncs("new", "shop", f"{url}/shop/v1/products", "--auth", "bearer:SHOP_TOKEN", "--table")
+    columns = re.findall(r"^    (\w+: .+)$", new["source"].partition("class ShopProduct(SQLModel, table=True):")[2], re.MULTILINE)
+    assert columns == [
+        "id: int = Field(primary_key=True)",
+        "name: str | None = None",
+        "created_at: datetime | None = None",
+        "updated_at: datetime | None = None",
+        "text: dict[str, Any] | None = Field(default=None, sa_type=JSON)",
+    ]
+    assert "into=ShopProduct" in new["source"]
+    subprocess.run([sys.executable, "-m", "ruff", "format", "--no-cache", "--check", "syncs"], check=True, timeout=100)
+    assert syncs("run", "shop.items")["succeeded"] == 45
+    with closing(sqlite3.connect("data/syncs.db")) as connection:
+        found = connection.execute("SELECT id, name, updated_at, text FROM shopproduct ORDER BY id LIMIT 1").fetchone()
+    assert (*found[:2], found[2][:10], json.loads(found[3])) == (1, "Row 1", "2025-01-01", {"more": 1, "and": 2})
+
+
+DESCRIPTION: dict[str, Any] = {
+    "openapi": "3.1.0",
+    "security": [{"token": []}],
+    "components": {
+        "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        "parameters": {"size": {"name": "per_page", "in": "query", "schema": {"type": "integer", "maximum": 50}}},
+        "schemas": {
+            "Thing": {"allOf": [{"$ref": "#/components/schemas/Base"}, {"properties": {"name": {"type": ["string", "null"]}}}]},
+            "Base": {"properties": {"id": {"type": "integer"}, "updated_at": {"type": "string", "format": "date-time"}}},
+            "Page": {"properties": {
+                "items": {"type": "array", "items": {"$ref": "#/components/schemas/Thing"}}, "total": {"type": "integer"},
+            }},
+        },
+    },
+    "paths": {
+        "/v1/things": {
+            "parameters": [{"$ref": "#/components/parameters/size"}],
+            "get": {
+                "parameters": [{"name": "page", "in": "query", "schema": {"type": "integer"}}],
+                "responses": {"200": {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Page"}}}}},
+            },
+        },
+        "/v1/things/{thing}": {"get": {"responses": {"200": {}}}},
+        "/v1/events": {
+            "get": {
+                "parameters": [{"name": "cursor", "in": "query", "schema": {"type": "string"}}],
+                "responses": {"200": {"content": {"application/json": {"schema": {"properties": {
+                    "data": {"type": "array", "items": {"properties": {"uuid": {"type": "string"}}}},
+                    "meta": {"properties": {"next_cursor": {"type": "string"}}},
+                }}}}}},
+            }
+        },
+        "/v1/health": {"get": {"responses": {"200": {"content": {"application/json": {"schema": {"type": "object"}}}}}}},
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["json", "yaml", "url"])
+def test_from_a_description(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--openapi` asks the API nothing: paths, parameters, shapes and sign-in are those of the description."""
+    with served({"spec": Api("v1/openapi.json", [], always(DESCRIPTION))}) as (base, asked):
+        place = f"{base}/spec/v1/openapi.json" if form == "url" else f"spec.{form}"
+        Path("spec.json").write_text(json.dumps(DESCRIPTION))
+        Path("spec.yaml").write_text(yaml.safe_dump(DESCRIPTION))
+        new = syncs("new", "shop", "https://api.example/v1/things", "--openapi", place)
+        assert len(asked) == (1 if form == "url" else 0)
+    found = {one["what"]: one["value"] for one in new["findings"]}
+    assert found == {
+        "rows": "items", "key": "id", "version": "updated_at", "total": "total", "fetch": "v1/things/{key}",
+        "paging": 'PageNumber(size_param="per_page", size=50)', "page size": "per_page=50",
+    }  # fmt: skip
+    assert 'Client("shop", url="https://api.example/", auth=Bearer(env("SHOP_TOKEN")))' in new["source"]
+    assert [one["sync"] for one in syncs("list")["syncs"]] == ["shop.items"]
+
+
+def test_the_listing_of_a_description_is_chosen() -> None:
+    """By `--path`, where the URL does not say it; one line lists the choices."""
+    Path("spec.json").write_text(json.dumps(DESCRIPTION))
+    options = ("https://api.example", "--openapi", "spec.json")
+    assert "--path says which listing; its listings are /v1/things, /v1/events" in syncs("new", "shop", *options, code=2)
+    assert "--path /v1/health: not a listing" in syncs("new", "shop", *options, "--path", "/v1/health", code=2)
+    new = syncs("new", "shop", *options, "--path", "/v1/events", "--auth", "header:X-Key:KEY")
+    found = {one["what"]: one["value"] for one in new["findings"]}
+    assert (found["paging"], found["key"]) == ('Cursor("meta.next_cursor")', "uuid")
+    assert 'ApiKey(env("KEY"), header="X-Key")' in new["source"]
