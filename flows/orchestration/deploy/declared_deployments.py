@@ -135,9 +135,11 @@ def apply_declared(
     if not declared.broken and not declared.refused:
         names = {flow_id: name for name, (flow_id, _) in flows.items()}
         for each in known.values():
-            if each.id not in kept and any(PULL_STEP in step for step in each.pull_steps or ()):
+            name = f"{names.get(each.flow_id, '?')}/{each.name}"
+            ours = any(PULL_STEP in step for step in each.pull_steps or ())
+            if ours and each.id not in kept and name not in skipped:
                 client.delete_deployment(each.id)
-                applied.append(Applied("deployment", f"{names.get(each.flow_id, '?')}/{each.name}", "deleted"))
+                applied.append(Applied("deployment", name, "deleted"))
     return applied
 
 

@@ -23,8 +23,13 @@ from flows.orchestration.prefect_client import read_all
 from flows.orchestration.server_names import DEPLOYED_VARIABLE, POOL, Applied
 from flows.project.loopback import is_loopback, without_proxy
 from flows.project.prefect_auth import auth_string_for
+from sync_clients import in_the_way
 
 FILE = "prefect.yaml"
+_OURS_FIRST = (
+    "import runpy, clients, jobs, flows.orchestration.pause_flows, flows.orchestration.runs\n"
+    'runpy.run_module("prefect", run_name="__main__", alter_sys=True)'
+)
 #: The modules of `flows/orchestration` that deployments name as their entrypoints.
 _FLOW_FILES = ("pause_flows.py", "runs.py")
 
@@ -115,8 +120,12 @@ def _deploy(folder: Path, *, url: str) -> None:
     more = without_proxy(os.environ) if is_loopback(url) else {}
     if auth_string := auth_string_for(url):
         more["PREFECT_API_AUTH_STRING"] = auth_string
-    done = subprocess.run(
-        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
+    command = [sys.executable, "-m", "prefect"]
+    if in_the_way(folder):
+        # Prefect puts the folder at the head of Python's path (3.9.1), so ours have to be there before.
+        command = [sys.executable, "-P", "-c", _OURS_FIRST]
+    done = subprocess.run(  # noqa: S603 - the command is ours
+        [*command, "--no-prompt", "deploy", "--all"],
         cwd=folder,
         env={**os.environ, **more, "PREFECT_API_URL": url, "DO_NOT_TRACK": "1"},
         stdin=subprocess.DEVNULL,

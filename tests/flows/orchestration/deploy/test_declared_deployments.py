@@ -33,13 +33,13 @@ class Nightly:
     file: Path
     known: list[Path] = field(default_factory=list)
 
-    def deploy(self, schedules: str | None) -> dict[str, str]:
-        """Declare syncs with these schedules, apply them; return the changes of their deployments by name."""
+    def deploy(self, schedules: str | None, *in_file: str) -> dict[str, str]:
+        """Declare syncs with these schedules and apply them; return what was done to their deployments, by name."""
         if schedules is not None:
             self.file.write_text(FILE.replace("{schedules}", schedules))
         declared = registry.load([*self.known, *([self.file] if self.file.exists() else [])])
         with open_client(self.project.url, timeout=HANG, retries=20) as client:
-            applied = apply_declared(client, declared, ROOT, skipped={"sync/languages"})
+            applied = apply_declared(client, declared, ROOT, skipped={"sync/languages", *in_file})
         changes = {each.name.partition("/")[2]: each.change for each in applied}
         assert {change for name, change in changes.items() if not name.startswith("nightly.")} == {"unchanged"}
         return {name: change for name, change in changes.items() if name.startswith("nightly.")}
@@ -102,5 +102,6 @@ def test_what_is_no_longer_declared_is_deleted_unless_a_file_is_broken(nightly: 
     nightly.file.write_text("import no_such_module")
     assert nightly.deploy(None) == {}
     assert nightly.schedules("nightly.c") == [("declared", True, "0 0 * * *")]
+    assert nightly.deploy("{}", "sync/nightly.c", f"sync/{other}") == {}
     assert nightly.deploy("{}") == {"nightly.c": "deleted", other: "deleted"}
     assert nightly.deployment("nightly.c") is None
