@@ -15,8 +15,6 @@ from clients import (
     ODataLink,
     Offset,
     PageAnswer,
-    PageNumber,
-    TotalPages,
 )
 from clients.errors import PageError
 from clients.listings.link_header import link_target
@@ -229,13 +227,13 @@ def _by_page(first: First, *, is_told: bool) -> Iterator[Attempt]:
     asked = next((name for name in given if number(params[name]) in (0, 1)), "")
     if asked:
         start = number(params[asked])
-        yield Attempt((paged(asked, counts, start=start or 0),), "the URL says which page it is", is_told)
+        yield Attempt((counts.paged(asked, start=start or 0),), "the URL says which page it is", is_told)
     elif counts.page is not None:
         for name in page_names(counts.page.name)[:2]:
             start = number(counts.page.value)
-            yield Attempt((paged(name, counts, start=start or 0),), "the answer counts its pages", is_told)
+            yield Attempt((counts.paged(name, start=start or 0),), "the answer counts its pages", is_told)
     elif counts.pages is not None and is_told:
-        yield Attempt((paged("page", counts, start=1),), "the answer says how many pages there are", is_told)
+        yield Attempt((counts.paged("page", start=1),), "the answer says how many pages there are", is_told)
 
 
 def _by_offset(first: First, *, is_told: bool) -> Iterator[Attempt]:
@@ -252,7 +250,7 @@ def _guesses(first: First) -> Iterator[Attempt]:
     if counts.all_shown(rows) or not rows:
         return
     why = "usual names were tried"
-    pages: tuple[Paginator, ...] = tuple(paged(name, counts, start=1) for name in PAGE)
+    pages: tuple[Paginator, ...] = tuple(counts.paged(name, start=1) for name in PAGE)
     offsets: tuple[Paginator, ...] = tuple(_offset(name, rows, first) for name in OFFSET)
     keysets: tuple[Paginator, ...] = ()
     if first.key is not None and first.answer.keys:
@@ -266,14 +264,24 @@ def _guesses(first: First) -> Iterator[Attempt]:
     yield Attempt(pages[1:], why, is_told)
 
 
-def paged(name: str, counts: Counts, *, start: int) -> Paginator:
-    """Return the paginator that counts pages, with the number of pages if the answer has it."""
-    if counts.pages is None:
-        more = None if counts.more is None else counts.more.path
-        return PageNumber(name, start=start, more=more)
-    if counts.pages.is_header:
-        return TotalPages(header=counts.pages.path, param=name, start=start)
-    return TotalPages(path=counts.pages.path, param=name, start=start)
+def resting(first: First) -> Paginator | None:
+    """Return how the API would name a next page, if there was one: what is null, or whose flag is down, on the only page."""
+    flag, url = first.counts.more, first.answer.url
+    if link_target(first.answer.headers.get("link", ""), "last", base=url):
+        return LinkHeader()
+    for place in sorted(first.places, key=lambda one: not {"url", "link", "href", "uri"} & set(one.words)):
+        words = set(place.words)
+        if place.name.startswith("@odata."):
+            return ODataLink()
+        is_held = flag is not None and flag.value is False and isinstance(place.value, str)
+        if place.is_header or not words & {"next", "end"} or not (is_held or place.value in (None, "")):
+            continue
+        path = place.path if flag is None else f"{flag.path} && {place.path}"
+        if words & {"cursor", "token", "marker", "after", "key"}:
+            return Cursor(path, cursor_names(place.name)[0])
+        if "next" in words and (place.value in (None, "") or _is_url(place.value, url)):
+            return NextLink(path)
+    return None if first.counts.pages is None else first.counts.paged("page", start=1)
 
 
 def _offset(name: str, rows: int, first: First) -> Offset:

@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from clients import PageNumber, TotalPages
+from clients.page import Paginator
 from flows.drafting.places import Place, number, words_of
 
 _TOTAL = frozenset(words_of("total count hits results elements found matches"))
@@ -32,6 +34,14 @@ class Counts:
     size: Place | None = None
     more: Place | None = None
 
+    def paged(self, name: str, *, start: int) -> Paginator:
+        """Return the paginator that counts pages by the parameter `name`, with the number of pages if the answer has it."""
+        if self.pages is None:
+            return PageNumber(name, start=start, more=None if self.more is None else self.more.path)
+        if self.pages.is_header:
+            return TotalPages(header=self.pages.path, param=name, start=start)
+        return TotalPages(path=self.pages.path, param=name, start=start)
+
     def all_shown(self, rows: int) -> bool:
         """Say whether the first page has all rows, by what it says itself."""
         if self.more is not None:
@@ -48,13 +58,15 @@ class Counts:
         return self.total is not None and (number(self.total.value) or 0) > rows
 
 
-def read_counts(found: Iterable[Place], *, rows: int) -> Counts:
+def read_counts(found: Iterable[Place], *, rows: int, path: str | None = None) -> Counts:
     """Return what an answer says.
 
     Args:
         found: the places of body and headers.
         rows: on the page.
+        path: where they are; what stands beside them is likelier to be about them.
     """
+    beside = (path or "").rpartition(".")[0]
     listed = list(found)
     numbers = [(place, value) for place in listed if (value := number(place.value)) is not None]
     pages = _best((_pages_score(place, value), place) for place, value in numbers)
@@ -62,7 +74,7 @@ def read_counts(found: Iterable[Place], *, rows: int) -> Counts:
     offset = _best((_offset_score(place, value), place) for place, value in numbers)
     size = _best((_size_score(place, value, rows), place) for place, value in numbers if place != pages)
     taken = {id(one) for one in (pages, page, offset, size)}
-    total = _best((_total_score(place, value, rows), place) for place, value in numbers if id(place) not in taken)
+    total = _best((_total_score(place, value, rows, beside), place) for place, value in numbers if id(place) not in taken)
     return Counts(total, pages, page, offset, size, _more(listed))
 
 
@@ -108,7 +120,7 @@ def _size_score(place: Place, value: int, rows: int) -> float:
     return 2 if words & {"limit", "take", "top"} else 0
 
 
-def _total_score(place: Place, value: int, rows: int) -> float:
+def _total_score(place: Place, value: int, rows: int, beside: str) -> float:
     words, around = set(place.words), set(place.around)
     if value < rows or not (words | around) & _TOTAL or words & _NOT_TOTAL or {"rate", "limit"} & words:
         return 0
@@ -116,6 +128,7 @@ def _total_score(place: Place, value: int, rows: int) -> float:
         return 0
     score = 3.0 if "total" in words | around else 2.0
     # `count` may be the rows of the page.
+    score += 2 * bool(beside and place.path.startswith(f"{beside}."))
     return score + (value > rows) - 1.5 * (value == rows and "total" not in words | around) - len(place.around) / 10
 
 
@@ -124,7 +137,7 @@ def _more(found: Iterable[Place]) -> Place | None:
         words = set(place.words)
         if not isinstance(place.value, bool):
             continue
-        if "more" in words or {"has", "next"} <= words or place.words == ("truncated",) or "incomplete" in words & {"truncated"}:
+        if "more" in words or {"has", "next"} <= words or {"is", "truncated"} <= words:
             return place
         if words & {"last", "end", "complete", "done", "final"} and not words & {"date", "time", "week"}:
             opposite: Any = not place.value

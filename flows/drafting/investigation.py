@@ -9,6 +9,7 @@ from clients import ODataLink, PageAnswer, SinglePage
 from clients.auth import Auth
 from clients.http.rate_limits.rate_limit_headers import budgets
 from clients.listings.jmespaths import compile_path
+from clients.page import PageRequest
 from clients.urls import origin_of
 from flows.drafting.candidates import First
 from flows.drafting.conventions import since_names
@@ -63,6 +64,8 @@ def investigate(name: str, url: str, *, auth: Auth | None = None) -> Draft:
         base, path = _moved(base, answer)
         collection = path.strip("/").partition(".")[0]
         rows = _rows(answer, collection)
+        if rows.kind == "lists" and _columns(answer):
+            answer, rows, params = _with_names(talk, answer, rows, params, collection)
         draft = Draft(name, base, path, items=rows.path, rows=rows.items, source=url.partition("?")[0])
         key = find_key(rows.items, collection=collection, columns=_columns(answer))
         first = _first(answer, rows, key, params)
@@ -109,6 +112,18 @@ def _rows(answer: PageAnswer, collection: str) -> Rows:
     return found
 
 
+def _with_names(
+    talk: Conversation, answer: PageAnswer, rows: Rows, params: dict[str, str], collection: str
+) -> tuple[PageAnswer, Rows, dict[str, str]]:
+    """Ask for objects in place of lists whose columns are named elsewhere, as Datasette gives them."""
+    asked = {**params, "_shape": "objects"}
+    named = talk.page(asked, PageRequest())
+    found = None if isinstance(named, Refused) else find_rows(named.body, collection=collection)
+    if found is None or isinstance(named, Refused) or found.kind != "objects" or len(found.items) != len(rows.items):
+        return answer, rows, params
+    return named, found, asked
+
+
 def _columns(answer: PageAnswer) -> Sequence[str]:
     body = answer.body if isinstance(answer.body, dict) else {}
     found = body.get("columns")
@@ -119,7 +134,7 @@ def _first(answer: PageAnswer, rows: Rows, key: Field | None, params: Mapping[st
     found = [*places(answer.body, rows=rows.path), *header_places(dict(answer.headers))]
     path = None if key is None else key.path
     whole = replace(answer, items=rows.items, keys=keys_of(rows.items, path))
-    return First(whole, found, read_counts(found, rows=len(rows.items)), path, params)
+    return First(whole, found, read_counts(found, rows=len(rows.items), path=rows.path), path, params)
 
 
 def _key(draft: Draft, shown: Sequence[Any], key: Field | None, collection: str, answer: PageAnswer) -> Field:
@@ -183,7 +198,7 @@ def _say_total(draft: Draft, first: First, paging: Paging) -> None:
 
 def _counts(answer: PageAnswer, draft: Draft) -> Counts:
     found = [*places(answer.body, rows=draft.items), *header_places(dict(answer.headers))]
-    return read_counts(found, rows=len(answer.items))
+    return read_counts(found, rows=len(answer.items), path=draft.items)
 
 
 def _find_fetch(talk: Conversation, draft: Draft, collection: str) -> None:

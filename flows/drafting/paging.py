@@ -9,7 +9,7 @@ from clients import PageAnswer, SinglePage
 from clients.errors import PageError
 from clients.listings.jmespaths import compile_path
 from clients.page import Paginator
-from flows.drafting.candidates import Attempt, First, attempts
+from flows.drafting.candidates import Attempt, First, attempts, resting
 from flows.drafting.conversation import Conversation, Refused
 from flows.drafting.draft import CERTAIN, GUESSED, OPEN
 from flows.drafting.proof import Verdict, begins_with, judge, keys_of, overlap
@@ -120,6 +120,8 @@ class _Search:
     def _nothing(self) -> Paging:
         """Return what is known where no second page was found."""
         counts, rows = self._first.counts, len(self._first.answer.items)
+        if not self._told and (paginator := resting(self._first)) is not None:
+            return Paging(paginator, GUESSED, "all rows came at once; the answer has a place for a next page")
         is_told = self._told or any(attempt.is_told for attempt in attempts(self._first))
         if counts.all_shown(rows) and (counts.more is not None or not is_told):
             return Paging(SinglePage(), CERTAIN, "the answer says that these are all rows")

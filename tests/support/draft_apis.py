@@ -85,10 +85,12 @@ def redmine(ask: Ask, rows: Sequence[Any]) -> Told:
 
 
 def datasette(ask: Ask, rows: Sequence[Any]) -> Told:
-    """next and next_url; rows are lists."""
+    """next and next_url; rows are lists, unless objects are asked for."""
     many, at = ask.number("_size", 100), ask.number("_next", 0)
-    shown = rows[at : at + many]
+    shown: list[Any] = list(rows[at : at + many])
     after = str(shown[-1][0]) if at + many < len(rows) else None
+    if ask.query.get("_shape") == "objects":
+        shown = [dict(zip(("id", "name", "n"), row, strict=True)) for row in shown]
     return Told({
         "database": "things", "table": "things", "is_view": False, "rows": shown, "truncated": False,
         "filtered_table_rows_count": len(rows), "columns": ["id", "name", "n"], "primary_keys": ["id"], "units": {},

@@ -47,7 +47,7 @@ def draft_described(name: str, url: str, listing: Described, *, source: str) -> 
     draft = Draft(name, url, listing.path.lstrip("/"), items=rows.path, rows=rows.items, source=source, key=named or key.path)
     found = list(places(body, rows=rows.path))
     whole = PageAnswer(body, f"{url}{draft.path}", items=rows.items, keys=keys_of(rows.items, draft.key))
-    first = First(whole, found, read_counts(found, rows=len(rows.items)), draft.key, {})
+    first = First(whole, found, read_counts(found, rows=len(rows.items), path=rows.path), draft.key, {})
     paginator = LinkHeader() if listing.has_link_header else _paginator(first, listing.params)
     draft.paginator, size = _sized(paginator, listing.params, draft)
     version = find_version(rows.items, key=draft.key)

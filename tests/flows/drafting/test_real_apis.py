@@ -6,6 +6,7 @@ import importlib.util
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ FOUND = {
     "registry": ("LinkHeader()", "@", None, None, None),
     "json_server": ("SinglePage()", "id", None, None, None),
     "redmine": ("Offset()", "id", "updated_on", None, None),
-    "datasette": ('NextLink("next_url")', "[0]", None, None, None),
+    "datasette": ('NextLink("next_url")', "id", None, None, None),
     "demo": ('TotalPages(path="pages")', "alpha_3", "rev", "languages/{key}", None),
     "stripe": ('Keyset("starting_after", "id")', "id", None, None, None),
     "odata": ("ODataLink()", "ProductID", "ModifiedDate", None, None),
@@ -118,3 +119,17 @@ def test_ruff_finds_nothing_in_the_drafted_files(width: int, served_apis: tuple[
     command = [*ruff, "format", "--no-cache", f"--line-length={width}", "--diff", "."]
     done = subprocess.run(command, cwd=tmp_path, check=False, timeout=100, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("name", [*APIS, "zendesk", "slack", "scim"])
+def test_a_listing_that_fits_on_one_page(name: str, store: JobStore, tmp_path: Path) -> None:
+    """All rows are listed, and nothing is said to be lacking; where the answer has a place for a next page, it is used."""
+    few = replace(ALL[name], rows=ALL[name].rows[:4])
+    with served({name: few}) as (base, _):
+        draft = investigate(f"few.{name}", f"{base}/{name}/{few.url}")
+        result = engine.run(declared(source_of(draft), tmp_path), store)
+    assert (result.state, result.listed) == ("success", 4), result.message
+    paging = next(one for one in draft.findings if one.what == "paging")
+    assert paging.sure in ("certain", "guessed")
+    places_for_more = {"drf": "NextLink()", "notion": 'Cursor("has_more && next_cursor")', "datasette": 'NextLink("next_url")'}
+    assert paging.value == places_for_more.get(name, paging.value)
