@@ -31,7 +31,7 @@ _COUNT = {
         SELECT value, (SELECT count(*) FROM record WHERE sync = value AND deleted_at IS NULL) FROM json_each(:syncs)
     """,
     "postgresql": """
-        SELECT sync, count(*) FROM record WHERE deleted_at IS NULL AND sync IN (SELECT jsonb_array_elements_text(:syncs::jsonb))
+        SELECT sync, count(*) FROM record WHERE deleted_at IS NULL AND sync = ANY(:syncs)
         GROUP BY sync
     """,
 }
@@ -53,7 +53,8 @@ def sync_states(reader: Reader, syncs: Sequence[str]) -> dict[str, SyncState]:
     """Return the state of each of these syncs."""
     counts: dict[str, int] = {}
     if syncs:
-        counts = dict(reader.select(_COUNT[reader.dialect], syncs=json.dumps(list(syncs))))
+        names = list(syncs) if reader.dialect == "postgresql" else json.dumps(list(syncs))
+        counts = dict(reader.select(_COUNT[reader.dialect], syncs=names))
     return {name: _state(reader, name, counts.get(name, 0)) for name in syncs}
 
 
