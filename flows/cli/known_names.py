@@ -1,18 +1,21 @@
 """Refuses a name that nothing declares and nothing in the database has, so that a typing error does not look empty."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flows.cli.declared_names import read_declarations
 from flows.errors import UnknownName
 
-if TYPE_CHECKING:
-    from jobs import JobStore
 
-
-def check_job_names(store: "JobStore", *, queue: str | None = None, client: str | None = None, type_: str | None = None) -> None:
+def check_job_names(
+    has_jobs: Callable[[str, str], bool], *, queue: str | None = None, client: str | None = None, type_: str | None = None
+) -> None:
     """Refuse a queue, client or type that is not declared and has no jobs.
+
+    Args:
+        has_jobs: `(column, value)`, whether there is a job of it; asked where nothing declares it.
+        queue, client, type_: the names; None was not given.
 
     Raises:
         UnknownName: there is none of this name.
@@ -21,16 +24,13 @@ def check_job_names(store: "JobStore", *, queue: str | None = None, client: str 
         return
     registry = read_declarations()
     uses: list[Any] = [*registry.syncs.values(), *registry.job_types.values()]
-    # Imports SQLAlchemy, as the store has done.
-    from jobs.admin.filters import Filter
-
     named = (
-        ("queue", queue, Filter(queue=queue), {*registry.queues, *(one.queue_id for one in uses)}),
-        ("client", client, Filter(client=client), {*registry.clients}),
-        ("sync or job type", type_, Filter(type=type_), {one.id for one in uses}),
+        ("queue", "queue", queue, {*registry.queues, *(one.queue_id for one in uses)}),
+        ("client", "client", client, {*registry.clients}),
+        ("sync or job type", "type", type_, {one.id for one in uses}),
     )
-    for kind, name, its_jobs, declared in named:
-        if name is not None and name not in declared and not store.views.jobs(its_jobs, limit=1):
+    for kind, column, name, declared in named:
+        if name is not None and name not in declared and not has_jobs(column, name):
             raise UnknownName(_text(kind, name, declared))
 
 

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,6 +16,7 @@ from flows.errors import UsageError
 from jobs import JobNotFound
 
 if TYPE_CHECKING:
+    from jobs import JobStore
     from jobs.admin.command_refusals import CommandResult
 
 _DONE = {"retry": "retried", "release": "released", "cancel": "cancelled", "delete": "deleted"}
@@ -90,7 +92,7 @@ def _run(name: str, ids: Sequence[int], options: Mapping[str, Any], *, yes: bool
     with closing(open_store()) as store:
         which = list(ids) if wanted is None else wanted
         if wanted is not None:
-            check_job_names(store, queue=wanted.queue, client=wanted.client, type_=wanted.type)
+            check_job_names(partial(_has_jobs, store), queue=wanted.queue, client=wanted.client, type_=wanted.type)
         if dry_run or asks:
             counts = store.commands.count(which)
             if dry_run:
@@ -98,6 +100,13 @@ def _run(name: str, ids: Sequence[int], options: Mapping[str, Any], *, yes: bool
             _ask(name, counts)
         done = getattr(store.commands, name)(which, by=user_name())
     return _result(name, done, by_id=bool(ids))
+
+
+def _has_jobs(store: "JobStore", column: str, value: str) -> bool:
+    from jobs.admin.filters import Filter
+
+    names: dict[str, Any] = {column: value}
+    return bool(store.commands.count(Filter(**names)))
 
 
 def _allowed(name: str, counts: Mapping[str, int]) -> tuple[dict[str, int], int]:

@@ -3,12 +3,14 @@
 from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from flows.cli.command import Command
 from flows.cli.job_commands.filter_options import filter_options, is_filtered, where_from
+from flows.cli.known_names import check_job_names
 from flows.cli.output import CommandOutput, cell, table, to_json
 from flows.errors import UsageError
 from flows.time_text import parse_duration, parse_moment, relative_text
@@ -17,6 +19,7 @@ from jobs.reading.jobs import SORTS, JobQuery, job_list
 
 if TYPE_CHECKING:
     from jobs.admin.views import AttemptView, JobDetail
+    from jobs.reading.reader import Reader
 
 
 @click.command("jobs", cls=Command, short_help="List jobs, or show one.")
@@ -73,6 +76,10 @@ def jobs(
     if (reader := read_database()) is not None:
         with reader:
             found, now = job_list(reader, wanted), reader.now()
+            if not found:
+                check_job_names(partial(_has_jobs, reader), queue=wanted.queue, client=wanted.client, type_=wanted.type)
+    else:
+        check_job_names(lambda *_: False, queue=wanted.queue, client=wanted.client, type_=wanted.type)
     rows = [
         (
             str(one["id"]), one["type"], one["key"], one["state"], one["attempts"],
@@ -92,6 +99,11 @@ def jobs(
         first = "newest" if sort == "id" else "first"
         notes = (f"the {first} {limit:,}; --limit shows more, --after {found[-1]['id']} the next ones",)
     return CommandOutput(found, table(headers, rows) if rows else "", notes)
+
+
+def _has_jobs(reader: "Reader", column: str, value: str) -> bool:
+    names: dict[str, Any] = {column: value}
+    return bool(job_list(reader, JobQuery(**names, limit=1)))
 
 
 def _moment(text: str) -> datetime:
