@@ -158,7 +158,7 @@ def test_a_missing_setting(petstore: Project) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [["run", "petstore.pets"], ["work", "--until-empty"], ["queues"], ["jobs"], ["db", "current"]]
+    "command", [["run", "petstore.pets"], ["work", "--until-empty"], ["queues"], ["jobs", "7"], ["db", "current"]]
 )
 @pytest.mark.parametrize(
     ("url", "text"),
