@@ -41,11 +41,16 @@ def in_the_way(folder: Path) -> str | None:
     )
 
 
+def refuse(line: str) -> NoReturn:
+    """Say the line on stderr and end the program: bad usage."""
+    print(f"syncs: {line}", file=sys.stderr)
+    sys.exit(2)
+
+
 def main() -> NoReturn:
     """Run `syncs`; see `flows.cli`."""
     if line := hidden():
-        print(f"syncs: {line}", file=sys.stderr)
-        sys.exit(2)
+        refuse(line)
     from flows.cli import main as run
 
     run()

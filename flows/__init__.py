@@ -10,8 +10,7 @@ import sync_clients
 # Before the imports below fail at a name that a package of the user's does not have.
 if _line := sync_clients.hidden(("clients", "jobs")):
     if sys.orig_argv[1:3] == ["-m", "flows"]:
-        print(f"syncs: {_line}", file=sys.stderr)
-        sys.exit(2)
+        sync_clients.refuse(_line)
     raise ImportError(_line)
 
 from flows.database_token_store import stored_tokens
