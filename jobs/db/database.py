@@ -255,16 +255,20 @@ def _configure_sqlite(connection: Any, _record: Any) -> None:
 
 
 def _enter_wal(cursor: Any) -> None:
-    """Let the file have a write-ahead log. While another process makes it so, SQLite says "locked" at once, without its timeout."""
+    """Let the file have a write-ahead log; while another process makes one, SQLite says "locked" at once, without its timeout."""
     until = time.monotonic() + BUSY_TIMEOUT
-    while True:
-        try:
-            cursor.execute("PRAGMA journal_mode = WAL")
-            return
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
-                raise
+    while not _has_wal(cursor, is_last=time.monotonic() > until):
         time.sleep(0.02)
+
+
+def _has_wal(cursor: Any, *, is_last: bool) -> bool:
+    try:
+        cursor.execute("PRAGMA journal_mode = WAL")
+    except sqlite3.OperationalError as error:
+        if is_last or error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+            raise
+        return False
+    return True
 
 
 def _begin_sqlite(connection: Connection) -> None:
