@@ -41,7 +41,7 @@ def env_values(client: Client, *declared: Any) -> EnvValues:
         elif not is_secret and (user := split_userinfo(value)[1]) is not None:
             secrets.add(user[1])
     if missing:
-        lines = (f'{name} is not set (environment variable, or Prefect Secret block "{block_of(name)}")' for name in missing)
+        lines = (f'{name} is not set (environment, file .env, or Prefect Secret block "{block_of(name)}")' for name in missing)
         raise SettingsError(f"client {client.id}: {'; '.join(lines)}")
     found = EnvValues(values, secrets=secrets)
     if isinstance(client.connect, HttpConnect):

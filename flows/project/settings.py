@@ -181,8 +181,8 @@ def _problem(settings: type[Any], problem: Mapping[str, Any]) -> str:
         return _wrong(settings, problem)
     variable = _variable(settings, problem["loc"])
     if name is None or not _is_secret(settings, name):
-        return f"{variable} is not set (environment variable)"
-    return f'{variable} is not set (environment variable, or Prefect Secret block "{block_name(settings, name)}")'
+        return f"{variable} is not set (environment, or file .env)"
+    return f'{variable} is not set (environment, file .env, or Prefect Secret block "{block_name(settings, name)}")'
 
 
 def _wrong(settings: type[Any], problem: Mapping[str, Any]) -> str:

@@ -90,7 +90,9 @@ class Feed:
             if is_waiting and self._since is None:
                 self._since = time.monotonic()
             if is_waiting and pausing.until is not None:
-                self.progress.waiting = f"paused until {pausing.until.astimezone():%H:%M:%S}, goes on by itself"
+                until = f"{pausing.until.astimezone():%H:%M:%S}"
+                why = pausing.reason.partition("\n")[0][:200]
+                self.progress.waiting = f"paused until {until}, goes on by itself{f': {why}' if why else ''}"
         if is_waiting:
             self.tracker.progress(self.progress)
         return is_waiting

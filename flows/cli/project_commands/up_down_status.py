@@ -5,8 +5,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from flows.cli.command import Command, note
+from flows.cli.declared_names import read_declarations, warn_of_broken
 from flows.cli.output import CommandOutput
 from flows.cli.prefect_api import PrefectApi, find_prefect_api
 from flows.cli.project_commands.setup import changes_table
@@ -31,7 +33,14 @@ def up(port: int) -> CommandOutput:
 
     if not status().server:
         note("starting Prefect, which takes some seconds")
+    registry = read_declarations()
+    warn_of_broken(registry)
+    if not (registry.syncs or registry.job_types or registry.broken):
+        note("nothing is declared, so nothing will run; `syncs init` writes an example")
     found = up(port)
+    is_asked = click.get_current_context().get_parameter_source("port") is ParameterSource.COMMANDLINE
+    if not found.started and is_asked and found.port != port:
+        note(f"it keeps port {found.port}; for port {port}: syncs down, then syncs up --port {port}")
     first = "started" if found.started else "runs already"
     lines = [f"Prefect {first}: {found.ui}"]
     lines.append(_sign_in_text(found))

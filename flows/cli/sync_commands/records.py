@@ -128,6 +128,8 @@ def _list(reader: "Reader", wanted: "RecordFilter", *, limit: int) -> CommandOut
     notes: tuple[str, ...] = () if rows else ("no such records",)
     if len(found) == limit:
         notes = (f"the first {limit:,} by key; --limit shows more, --to FILE.csv writes all",)
+    if not wanted.failing:
+        notes += _elsewhere(wanted.sync)
     return CommandOutput([asdict(one) for one in found], table(headers, rows) if rows else "", notes)
 
 
@@ -151,7 +153,17 @@ def _export(reader: "Reader", wanted: "RecordFilter", to: Path, *, limit: int | 
     seconds = round(time.monotonic() - began, 3)
     document = {"sync": wanted.sync, "file": str(to), "records": count, "replaced": replaced, "seconds": seconds}
     name = "record" if count == 1 else "records"
-    return CommandOutput(document, f"{'replaced' if replaced else 'wrote'} {to}: {count:,} {name} in {seconds:,.1f} s")
+    notes = _elsewhere(wanted.sync)
+    return CommandOutput(document, f"{'replaced' if replaced else 'wrote'} {to}: {count:,} {name} in {seconds:,.1f} s", notes)
+
+
+def _elsewhere(name: str) -> tuple[str, ...]:
+    """Say where the data of a sync is that stores them with `into` or `save`: the table of records has none then."""
+    sync = read_declarations().syncs.get(name)
+    if sync is None or (sync.into is None and sync.save is None):
+        return ()
+    by = "save" if sync.into is None else "into"
+    return (f"{name} stores its data in a table of your own (`{by}=`); here are only its keys, versions and errors",)
 
 
 def _progress(sync: str, *, quiet: bool) -> Callable[[str, int], None]:

@@ -152,7 +152,7 @@ def test_a_missing_setting(petstore: Project) -> None:
     assert found.returncode == 2
     assert found.stdout == ""
     assert only_line(found.stderr) == (
-        'syncs: client petstore: PETSTORE_TOKEN is not set (environment variable, or Prefect Secret block "petstore-token")'
+        'syncs: client petstore: PETSTORE_TOKEN is not set (environment, file .env, or Prefect Secret block "petstore-token")'
     )
     assert not (petstore.folder / "data").exists()
 

@@ -34,6 +34,8 @@ def test_tables_of_into(project: Project, api: Api) -> None:
     assert applied("") == [["pet", "made"]]
     assert applied("") == []
     assert project.run_here("run", "shop.pets").returncode == 0
+    for words in ([], ["--to", "pets.csv"]):  # the data is in the table, and a file without it says so
+        assert "stores its data in a table of your own (`into=`)" in project.run_here("records", "shop.pets", *words).stderr
     assert applied("colour: str | None = None") == [["pet", "column colour added"]]
     asked = len(api.paths)
     project.write("syncs/shop.py", FILE.format(url=api.url, more="age: int"))

@@ -130,7 +130,7 @@ def test_what_is_missing_is_told_before_anything_opens(project: Project, api: Ap
     text = SHORT.format(auth="Bearer", arguments='Bearer(env("PETSTORE_TOKEN"))').replace(', "north")', ")")
     project.write("syncs/petstore.py", text)
     lines = "; ".join(
-        f'{name} is not set (environment variable, or Prefect Secret block "{name.lower().replace("_", "-")}")'
+        f'{name} is not set (environment, file .env, or Prefect Secret block "{name.lower().replace("_", "-")}")'
         for name in ("PETSTORE_TOKEN", "PETSTORE_REGION")
     )
     run = project.run_here("run", "petstore.pets", PETSTORE_URL=api.url)

@@ -133,7 +133,9 @@ def test_deploy_all_asks_nothing_and_setup_repairs_nothing(project: Project) -> 
             ask("PATCH", f"{project.url}/automations/{zombie['id']}", json={"enabled": False}, auth=project.sign_in).is_success
         )
     )
-    applied = [*project.syncs("up")["applied"], *project.syncs("setup")["applied"]]
+    out, err = project.start("up", "--port", "1", "--json").communicate(timeout=HANG)
+    assert f"it keeps port {project.port}" in err
+    applied = [*json.loads(out)["applied"], *project.syncs("setup")["applied"]]
     assert {each["change"] for each in applied} == {"unchanged"}
     work = next(each for each in project.find("deployments") if each["name"] == "work")
     assert not work["schedules"][0]["active"]

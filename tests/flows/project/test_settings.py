@@ -97,7 +97,7 @@ def test_settings_come_from_variables(project: Project, monkeypatch: pytest.Monk
 
 def test_a_missing_secret_names_variable_and_block(project: Project) -> None:
     """A missing secret is one line that names the variable and the Prefect Secret block."""
-    expected = 'client petstore: PETSTORE_TOKEN is not set (environment variable, or Prefect Secret block "petstore-token")'
+    expected = 'client petstore: PETSTORE_TOKEN is not set (environment, file .env, or Prefect Secret block "petstore-token")'
     assert error_of(PetSettings) == expected
 
 
@@ -136,7 +136,7 @@ def test_aliases_nesting_and_json(project: Project, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("PETSTORE_INNER__PORT", SECRET)
     text = error_of(Nested)
     assert "PETSTORE_INNER__PORT is wrong" in text
-    assert 'PETSTORE_KEY is not set (environment variable, or Prefect Secret block "petstore-key")' in text
+    assert 'PETSTORE_KEY is not set (environment, file .env, or Prefect Secret block "petstore-key")' in text
     monkeypatch.delenv("PETSTORE_INNER__PORT")
     monkeypatch.setenv("PETSTORE_INNER", SECRET)
     assert error_of(Nested) == "client petstore: PETSTORE_INNER is wrong: it is not valid JSON"
