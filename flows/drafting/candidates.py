@@ -229,9 +229,9 @@ def _by_page(first: First, *, is_told: bool) -> Iterator[Attempt]:
         start = number(params[asked])
         yield Attempt((counts.paged(asked, start=start or 0),), "the URL says which page it is", is_told)
     elif counts.page is not None:
-        for name in page_names(counts.page.name)[:2]:
-            start = number(counts.page.value)
-            yield Attempt((counts.paged(name, start=start or 0),), "the answer counts its pages", is_told)
+        start = number(counts.page.value) or 0
+        for name in page_names(counts.page.name):
+            yield Attempt((counts.paged(name, start=start),), "the answer counts its pages", is_told)
     elif counts.pages is not None and is_told:
         yield Attempt((counts.paged("page", start=1),), "the answer says how many pages there are", is_told)
 
@@ -281,7 +281,8 @@ def resting(first: First) -> Paginator | None:
             return Cursor(path, cursor_names(place.name)[0])
         if "next" in words and (place.value in (None, "") or _is_url(place.value, url)):
             return NextLink(path)
-    return None if first.counts.pages is None else first.counts.paged("page", start=1)
+    start = 1 if first.counts.page is None else number(first.counts.page.value) or 0
+    return None if first.counts.pages is None else first.counts.paged("page", start=start)
 
 
 def _offset(name: str, rows: int, first: First) -> Offset:

@@ -35,9 +35,11 @@ def unique(*names: str) -> tuple[str, ...]:
 def page_names(echo: str) -> tuple[str, ...]:
     """Return the likely parameters where an answer calls the number of its page `echo`."""
     words = words_of(echo)
+    # Names in answers are written as JSON does, those of parameters may be as the server's language does.
+    capital = f"{echo[:1].upper()}{echo[1:]}"
     if not echo or words in (("page",), ("number",), ("current",)) or "current" in words:
-        return unique("page", echo)
-    return unique(echo, "page")
+        return unique("page", echo, capital)
+    return unique(echo, "page", capital)
 
 
 def cursor_names(name: str) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from flows.drafting.places import Place, number, words_of
 
 _TOTAL = frozenset(words_of("total count hits results elements found matches"))
 _NOT_TOTAL = frozenset(
-    words_of("page pages number per size limit offset skip start from first last max min took time code status index current")
+    words_of("page pages per size limit offset skip start from first last max min took time code status index current")
 )
 
 

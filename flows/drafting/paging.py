@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from clients import PageAnswer, SinglePage
+from clients import Offset, PageAnswer, SinglePage
 from clients.errors import PageError
 from clients.listings.jmespaths import compile_path
 from clients.page import Paginator
@@ -103,6 +103,10 @@ class _Search:
             return self._after_empty(attempt)
         shift = overlap(self._first.answer.keys, second.keys)
         if shift is not None and shift < len(attempt.paginators):
+            before = attempt.paginators[shift - 1] if shift else None
+            if isinstance(before, Offset):
+                # One that counts from 1 shows one row more.
+                self._queue.appendleft(Attempt((replace(before, start=1),), attempt.why, attempt.is_told))
             one = Attempt((attempt.paginators[shift],), attempt.why, attempt.is_told, second if shift == 0 else None)
             self._queue.appendleft(one)
         return None
