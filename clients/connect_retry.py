@@ -14,6 +14,9 @@ ATTEMPTS = 3
 FIRST_WAIT = 0.1
 """Seconds before the second attempt, and as much again at random; twice that before the third."""
 
+_NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"})
+"""Reasons of OpenSSL where the other side spoke no TLS; which one it is depends on its version and on the first bytes."""
+
 _ERRNO = re.compile(r"^\[Errno -?\d+\] ")
 
 # stamina logs each retry, in words of its own. They go to handlers that somebody set up, and not to stderr by default.
@@ -46,11 +49,17 @@ def tls_error(error: BaseException | None) -> ssl.SSLError | None:
     return error
 
 
-def failure_reason(error: BaseException) -> str:
-    """Return why there is no connection, without the error numbers and source positions of Python's text."""
+def failure_reason(error: BaseException, *, plain: str = "") -> str:
+    """Return why there is no connection, without the error numbers and source positions of Python's text.
+
+    Args:
+        error: what was raised.
+        plain: how a URL begins that is without TLS; it is asked about where the answer was no TLS.
+    """
     match tls_error(error):
         case ssl.SSLCertVerificationError() as refused:
             return f"the certificate is refused: {refused.verify_message}"
         case ssl.SSLError() as broken:
-            return f"TLS failed: {broken.reason or 'no reason given'}"
+            hint = f"; is it {plain}?" if plain and broken.reason in _NO_TLS else ""
+            return f"TLS failed: {broken.reason or 'no reason given'}{hint}"
     return _ERRNO.sub("", str(error))

@@ -279,7 +279,7 @@ def _translate(exc: BaseException, *, method: str, url: str) -> tuple[ClientErro
         case httpx.ConnectTimeout() | httpx.PoolTimeout():
             kind, message, cause = ConnectFailedError, "no connection in time", exc
         case httpx.ConnectError() | httpx.ProxyError():
-            kind, message, cause = ConnectFailedError, f"no connection: {failure_reason(exc)}", exc
+            kind, message, cause = ConnectFailedError, f"no connection: {failure_reason(exc, plain='http://')}", exc
         case httpx.TimeoutException():
             kind, message, cause = TimedOutError, "no answer in time", exc
         case httpx.NetworkError():

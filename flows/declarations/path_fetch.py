@@ -5,8 +5,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from clients import Entity, quoted_path
+from clients.exchange_recorder import current_recorder
 from flows.errors import DeclarationError
+from jobs.outcome import Failure
 
+OK = 200
 _PLACE = re.compile(r"\{([^{}]*)\}")
 
 
@@ -38,7 +41,7 @@ class PathFetch:
         object.__setattr__(self, "_template", _PLACE.sub("{}", self.path))
 
     def __call__(self, http: Any, entity: Entity) -> Any:
-        """Return the JSON at the entity's path.
+        """Return the JSON at the entity's path; a `Failure` where that is null or nothing, which is no record.
 
         Raises:
             ValueError: the path needs a parent, and the entity has none.
@@ -47,4 +50,13 @@ class PathFetch:
         if "parent" in self._names and entity.parent is None:
             raise ValueError(f"fetch={self.path!r} needs a parent, and the entity has none: its listing is no Nested")
         parts = {"key": entity.own_key, "parent": entity.parent or ""}
-        return http.get_json(quoted_path(self._template, *(parts[name] for name in self._names)))
+        path = quoted_path(self._template, *(parts[name] for name in self._names))
+        record = http.get_json(path)
+        return _no_record(path) if record is None else record
+
+
+def _no_record(path: str) -> Failure:
+    recorder = current_recorder()
+    last = recorder.exchanges[-1:] if recorder is not None else []
+    request, status = (last[0].request, last[0].status) if last else (f"GET {path}", OK)
+    return Failure(f"{request} answered {'null' if status == OK else f'{status} without a record'}", retry=False)

@@ -131,6 +131,9 @@ class EntityExecutor:
         if isinstance(error, IncompleteError):
             raise error
         verdict = self.judge(error)
+        if isinstance(verdict.outcome, Gone):
+            # A listing that is gone is no entity's end: its path is wrong, or has moved, and the error has the URL.
+            return verdict._replace(outcome=Failure(self.mask(str(error)), retry=False))
         if isinstance(error, RateLimitedError) and isinstance(verdict.outcome, Snooze):
             # A listing cannot be put back like a job: it goes on when the client does.
             return Verdict(Pause(verdict.outcome.when, verdict.outcome.reason), cause="asked")

@@ -7,7 +7,7 @@ from clients import IncompleteError, Page
 from flows.progress import Progress
 from flows.user_code import attempt
 from jobs.job import Verdict
-from jobs.outcome import Failure, Gone, Pause, Snooze
+from jobs.outcome import Failure, Pause, Snooze
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def ended_by(verdict: Verdict) -> Ended:
         case Snooze(float() | int() as seconds, reason):
             return Ended("error", f"listing: {reason}", again=seconds)
         case other:
-            return Ended("error", f"listing: {'the listing is gone (404 or 410)' if isinstance(other, Gone) else other}")
+            return Ended("error", f"listing: {other}")
 
 
 def is_stale_cursor(verdict: Verdict) -> bool:
@@ -62,7 +62,7 @@ def is_stale_cursor(verdict: Verdict) -> bool:
         return False
     if isinstance(verdict.outcome, Pause):
         return verdict.cause == "enforced"
-    return isinstance(verdict.outcome, Gone) or (isinstance(verdict.outcome, Failure) and not verdict.trouble)
+    return isinstance(verdict.outcome, Failure) and not verdict.trouble
 
 
 @dataclass(slots=True)

@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +13,7 @@ from flows.cli.declared_names import read_declarations, warn_of_broken
 from flows.cli.output import CommandOutput
 from flows.cli.prefect_api import PrefectApi, find_prefect_api
 from flows.cli.project_commands.setup import changes_table
+from flows.time_text import relative_text
 
 if TYPE_CHECKING:
     from flows.orchestration.server import Status
@@ -79,7 +81,7 @@ def status() -> CommandOutput:
     found = status()
     prefect = find_prefect_api()
     server = (
-        f"runs at {found.ui}, process {found.server_pid}, since {found.since}"
+        f"runs at {found.ui}, process {found.server_pid}{_age_text(found.since)}"
         if found.server
         else "not running; `syncs up` starts it"
     )
@@ -96,6 +98,11 @@ def _sign_in_text(found: "Status") -> str:
 
     auth_string = read_auth_string(Path(found.auth_file).parent) if found.auth_file and sys.stdout.isatty() else None
     return f"Sign in there with: {auth_string}" if auth_string else f"Sign in there with what stands in {found.auth_file}"
+
+
+def _age_text(since: str | None) -> str:
+    """Return how long ago the server was started, as other tables show ages."""
+    return "" if since is None else f", started {relative_text(datetime.fromisoformat(since), now=datetime.now(UTC))}"
 
 
 def _route_text(prefect: PrefectApi) -> str:

@@ -280,6 +280,13 @@ def test_certificates_are_checked(tls: Any, certificate: Path) -> None:
         assert client.get_json("a") == {}
 
 
+def test_https_to_a_port_without_tls_asks_for_http(serve: Serve) -> None:
+    """Where the answer is no TLS, the message asks whether the URL begins with http://."""
+    url = serve().url.replace("http://", "https://")
+    with HttpClient(url) as client, pytest.raises(ConnectFailedError, match=r"TLS failed: [A-Z_]+; is it http://\?$"):
+        client.get_json("a")
+
+
 def test_no_way_from_https_to_http(tls: Any, certificate: Path, serve: Serve) -> None:
     """Neither a redirect nor a next link leads from https to http, where the answer could be anybody's."""
     plain = serve()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import click
@@ -14,6 +16,8 @@ from click.testing import CliRunner
 
 from flows.cli.job_commands.filter_options import STATES
 from flows.cli.program import program
+from flows.project.prefect_address import UpState, write_state
+from flows.project.processes import Process, start_of
 from jobs.schema import states
 
 if TYPE_CHECKING:
@@ -239,6 +243,18 @@ def test_status_without_a_server(project: Project) -> None:
     assert (json.loads(out)["server"], json.loads(out)["worker"], json.loads(out)["api_url"]) == (False, False, None)
     assert "not running; `syncs up` starts it" in invoke("status")[1]
     assert json.loads(invoke("down", "--json")[1]) == {"stopped": []}
+
+
+def test_status_says_how_long_a_server_runs(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table has an age, as other tables do; JSON has the moment."""
+    monkeypatch.setenv("PREFECT_HOME", str(project.folder / ".prefect"))
+    began = (datetime.now(UTC) - timedelta(hours=3, minutes=20)).isoformat(timespec="seconds")
+    (project.folder / ".prefect").mkdir()
+    process = Process(os.getpid(), start_of(os.getpid()) or "")
+    # Nothing listens on port 1, so that nothing answers.
+    write_state(project.folder / ".prefect", UpState(1, "http://127.0.0.1:1/api", began, process))
+    assert f"process {process.pid}, started 3 hours 20 minutes ago\n" in invoke("status")[1]
+    assert json.loads(invoke("status", "--json")[1])["since"] == began
 
 
 def test_no_traceback_unless_asked_for(petstore: Project) -> None:

@@ -177,6 +177,23 @@ def test_a_path_that_is_wrong_is_no_success(remote: Remote) -> None:
     assert "the body has no 'data'; rows are at 'results'" in result.message
 
 
+@pytest.mark.parametrize(("refusal", "said"), [(404, "404 Not Found"), (410, "410 Gone")])
+def test_a_listing_that_is_gone_is_named(remote: Remote, refusal: int, said: str) -> None:
+    """A wrong `base_url`, or a wrong path: the message has the URL that was asked for, in a dry run, too."""
+    remote.respond = lambda seen: Reply({}, refusal)
+    for dry_run in (False, True):
+        result = remote.run(Listing("products"), dry_run=dry_run)
+        assert (result.state, result.message) == ("failed", f"listing: GET {remote.url}/products: {said}")
+
+
+@pytest.mark.parametrize(("status", "body", "said"), [(200, b"null", "null"), (204, b"", "204 without a record")])
+def test_a_path_that_answers_null_is_named(remote: Remote, status: int, body: bytes, said: str) -> None:
+    """Where `fetch` is a path there is no function that could return the record: the request is named."""
+    remote.respond = lambda seen: rows(2) if seen.target == "/pets" else Reply(body, status)
+    result = remote.run(Listing("pets", items="data"), fetch="pets/{key}.json")
+    assert dict(result.failures) == {"2": f"GET {remote.url}/pets/2.json answered {said}"}
+
+
 @pytest.mark.parametrize("refusal", [400, 404])
 def test_a_limit_that_refuses_deletes_nothing(remote: Remote, refusal: int) -> None:
     """A search shows 40 rows, says that there are no more, and refuses what lies behind: the rows that fell out are kept."""
