@@ -130,6 +130,9 @@ def down() -> Status:
     crashed: it leaves them `Running` for ever (PrefectHQ/prefect#16746 and #22528, seen with 3.9.1).
     """
     home = prefect_home()
+    if not home.is_dir():
+        # Nothing was ever started here; where nothing can be written, that is no error.
+        return Status()
     with _locked(home):
         state = read_state(home)
         if state is None:

@@ -33,9 +33,6 @@ def forget(name: str, yes: bool) -> CommandOutput:
 
     registry = read_declarations()
     _refuse_declared(registry, name)
-    asks = not yes
-    if asks and not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise UsageError("--yes is needed: this removes data, and there is no terminal to ask")
     with (
         closing(open_store()) as store,
         stop_on_signals("stopping after this transaction", "stopping") as request,
@@ -48,7 +45,9 @@ def forget(name: str, yes: bool) -> CommandOutput:
                 f"queue {name!r} still has jobs of {', '.join(declared)}, which is declared; `syncs work` moves them"
             )
         what = "; ".join(f"{'of the queue ' if is_queue else ''}{kept}" for is_queue, kept in kinds.items())
-        if asks:
+        if not yes:
+            if not (sys.stdin.isatty() and sys.stderr.isatty()):
+                raise UsageError(f"--yes is needed: this removes {what} of {name}, and there is no terminal to ask")
             click.confirm(f"This will remove {what} of {name}, for good. Go on?", abort=True, err=True)
         whole = all(
             store.forgetting.forget(name, is_queue=is_queue, by=user_name(), stop=request.stop.is_set) for is_queue in kinds

@@ -40,8 +40,8 @@ _HEADERS = (
 def list_(late: bool) -> CommandOutput:
     """Show what is declared and in which file, when each sync ran last, how that ended, and how many entities fail now.
 
-    Exits 2 when a file is broken; the others are shown all the same. With --late, for a monitor, it exits 1 when a sync had no
-    success for longer than its `late_after`. The database is only read, and Prefect is not asked.
+    Exits 2 when a file is broken or the database cannot be read; the rest is shown all the same. With --late, for a monitor, it
+    exits 1 when a sync had no success for longer than its `late_after`. The database is only read, and Prefect is not asked.
 
     \b
     Example:
@@ -52,14 +52,14 @@ def list_(late: bool) -> CommandOutput:
     registry = read_declarations()
     files = registry.files
     notes = list(map(str, registry.broken))
-    now = datetime.now(UTC)
+    now, is_known = datetime.now(UTC), True
     try:
         states, paused, now = _read(list(registry.syncs), now)
     except (FlowsError, JobsError) as error:
         if late:
             raise
         # What is declared can be seen all the same.
-        states, paused = {}, {}
+        states, paused, is_known = {}, {}, False
         notes.append(f"how the syncs stand is not known: {error}")
     syncs = [
         {
@@ -84,7 +84,7 @@ def list_(late: bool) -> CommandOutput:
     text = "\n\n".join(filter(None, texts))
     if not text and not registry.broken:
         notes = ["nothing is declared; `syncs init` writes an example into syncs/; or name files and folders in SYNCS_PATH"]
-    return CommandOutput({"syncs": syncs, **others}, text, tuple(notes), code=2 if registry.broken else 0)
+    return CommandOutput({"syncs": syncs, **others}, text, tuple(notes), code=2 if registry.broken or not is_known else 0)
 
 
 def _read(syncs: Sequence[str], now: datetime) -> "tuple[dict[str, SyncState], dict[str, datetime | None], datetime]":

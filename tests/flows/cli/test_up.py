@@ -18,3 +18,9 @@ def test_what_is_broken_or_missing_is_named(project: Project) -> None:
     assert "nothing is declared, so nothing will run; `syncs init` writes an example" in empty.stderr
     assert "skipping syncs/broken.py: line 1: SyntaxError" in broken.stderr
     assert "nothing is declared" not in broken.stderr
+
+
+def test_nothing_to_stop_where_nothing_can_be_written(project: Project) -> None:
+    """A home that does not exist and cannot be made has no server: that is no error."""
+    found = project.run_here("down", PREFECT_HOME="/proc/nowhere")
+    assert (found.returncode, found.stdout) == (0, "nothing was running\n")

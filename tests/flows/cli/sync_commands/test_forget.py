@@ -24,7 +24,8 @@ def test_forgetting(petstore: Project, api: Api) -> None:
     assert "broken file" in petstore.run_here("forget", "petstore.pets", "--yes").stderr
     path.write_text(text.replace("petstore.pets", "petstore.others").replace('Client("petstore"', 'Client("shop"'))
     asked = petstore.run_here("forget", "petstore.pets")
-    assert (asked.returncode, "--yes is needed" in asked.stderr) == (2, True)
+    assert (asked.returncode, "--yes is needed: this removes 4 records" in asked.stderr) == (2, True)
+    assert "nothing is kept of 'nix'" in petstore.run_here("forget", "nix").stderr
     found = json.loads(petstore.run_here("forget", "petstore.pets", "--yes", "--json").stdout)
     assert (found["records"], found["jobs"], found["runs"], found["whole"]) == (4, 4, 1, True)
     assert petstore.run_here("records", "petstore.pets").returncode == 2

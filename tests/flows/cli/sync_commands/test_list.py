@@ -68,10 +68,10 @@ def test_a_monitor_asks_what_is_late(petstore: Project, api: Api) -> None:
 
 
 def test_a_database_that_cannot_be_read(petstore: Project) -> None:
-    """What is declared is shown, with a note; a monitor gets an error."""
+    """What is declared is shown, with a note; but it is an error, also for a monitor."""
     petstore.write("data/syncs.db", "no database")
     found = petstore.run_here("list", "--json")
-    assert found.returncode == 0
+    assert found.returncode == 2
     (one,) = json.loads(found.stdout)["syncs"]
     assert (one["last_state"], one["records"], one["late"]) == (None, None, False)
     assert "how the syncs stand is not known" in found.stderr

@@ -325,6 +325,7 @@ def test_summaries() -> None:
     assert paused.splitlines()[1:] == [
         "Paused until 14:05 UTC: 503",
         "1,200 jobs wait for later; the next run or `syncs work` takes them up",
+        "next: syncs pauses a; when the cause is gone, syncs resume a",
     ]
     many = summary(result(state="partial", failed=12, failures=tuple((f"k{n}", "first\nsecond") for n in range(12))))
     assert many.count("  failed k") == 10
