@@ -38,11 +38,17 @@ def summary(result: RunResult, *, colour: bool = False) -> str:
         lines.append(f"  failed {first_line(key)}: {first_line(message)}")
     if result.failed > SHOWN_FAILURES:
         lines.append(f"  and {result.failed - min(SHOWN_FAILURES, len(result.failures)):,} more")
+    return "\n".join([*lines, *_next(result)])
+
+
+def _next(result: RunResult) -> list[str]:
+    """Return the commands to type next."""
+    commands = []
     if result.state == "paused":
-        lines.append(f"next: syncs pauses {result.client}; when the cause is gone, syncs resume {result.client}")
+        commands.append(f"next: syncs pauses {result.client}; when the cause is gone, syncs resume {result.client}")
     if result.failed > result.flawed:
-        lines.append(f"next: syncs jobs --type {result.sync} --state failure")
-    return "\n".join(lines)
+        commands.append(f"next: syncs jobs --type {result.sync} --state failure")
+    return commands
 
 
 _WOULD = {
