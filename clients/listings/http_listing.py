@@ -13,7 +13,7 @@ from clients.http.graphql import has_errors
 from clients.http.status import ContentRange
 from clients.json_codec import encode
 from clients.listings.cursor_paginators import RelayCursor
-from clients.listings.jmespaths import Lookup, compile_path
+from clients.listings.jmespaths import Lookup, compile_path, fields_instead
 from clients.listings.loops_and_completeness import key_digest
 from clients.listings.page_iterator import Paging
 from clients.listings.single_page import SinglePage
@@ -156,6 +156,8 @@ class Listing:
                 what = "empty" if key == "" else type(key).__name__
                 # Some APIs list nothing but keys: ["a", "b"].
                 hint = "" if isinstance(item, dict | list | None) else ': the items are no objects; key="@" takes the item itself'
+                # Once is enough: the other items of a page have the same fields.
+                hint = hint or ("" if keyless else fields_instead(self.key, item))
                 errors.append(f"item {position} of the page has no key at {self.key!r} ({what}){hint}")
                 keyless.append(repr(item))
                 continue

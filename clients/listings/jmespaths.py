@@ -11,6 +11,13 @@ from clients.errors import PageError
 
 Lookup = Callable[[Any], Any]
 
+_SHOWN = 8
+"""Names of fields in a message."""
+
+_LENGTH = 40
+"""Characters of each of them."""
+
+_FIRST = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 
 
@@ -43,6 +50,18 @@ def compile_path(expression: str) -> Lookup:
             raise PageError(f"{expression!r} cannot be applied to this page ({type(exc).__name__})") from None
 
     return search
+
+
+def fields_instead(expression: str, item: Any) -> str:
+    """Return `; its fields are id, name, …` where an item has no field of the name that a path begins with, else an empty text.
+
+    The values stay out: they may be secret.
+    """
+    first = _FIRST.match(expression)
+    if not isinstance(item, dict) or not item or (first is not None and first.group() in item):
+        return ""
+    names = [str(name)[:_LENGTH] for name in list(item)[:_SHOWN]]
+    return f"; its fields are {', '.join(names)}{', …' if len(item) > _SHOWN else ''}"
 
 
 def flag_at(expression: str, value: Any) -> bool | None:

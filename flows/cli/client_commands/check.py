@@ -1,4 +1,4 @@
-"""`syncs check`: shows the check of each client in one table. `flows.client_check` does the work."""
+"""`syncs check`: shows the check of each client in one table. `flows.checks.client_check` does the work."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from flows.cli.declared_names import complete_clients, read_declarations
 from flows.cli.output import CommandOutput, first_line, table
 
 if TYPE_CHECKING:
-    from flows.client_check import CheckResult
+    from flows.checks.check_result import CheckResult
 
 _THREADS = 8
 _HEADERS = ("CLIENT", "SETTINGS", "CONNECTION", "PAGES", "ENTITIES", "RATE", "VALIDATORS", "SKEW", "TLS", "REDIRECTS", "TIME")
@@ -33,7 +33,7 @@ def check(clients: tuple[str, ...]) -> CommandOutput:
       syncs check
       syncs check petstore --json
     """
-    from flows.client_check import check_client
+    from flows.checks.client_check import check_client
     from flows.notices.recipients import problems
 
     registry = read_declarations()

@@ -206,6 +206,18 @@ def test_items_without_their_key_are_recorded(serve: Callable[..., Any]) -> None
     ]
 
 
+def test_the_fields_of_items_are_named_once(serve: Callable[..., Any]) -> None:
+    """A wrong `key` is told with the names of the fields that there are, without their values, for the first item only."""
+    row = {"uuid": "s3cret", "n" * 50: 1, **dict.fromkeys("abcdefgh")}
+    server = serve(lambda seen: (200, {}, [row, row, {"id": 1}]))
+    with HttpClient(server.url) as http:
+        (page,) = Listing("").pages(http)
+    assert page.errors == [
+        f"item 0 of the page has no key at 'id' (NoneType); its fields are uuid, {'n' * 40}, a, b, c, d, e, f, …",
+        "item 1 of the page has no key at 'id' (NoneType)",
+    ]
+
+
 def test_versions_and_totals(serve: Callable[..., Any]) -> None:
     """A version is text: a text itself, anything else as JSON; the announced total is a whole number or unknown."""
     versions = ["v1", 7, 1.5, True, None, {"b": 1, "a": 2}]

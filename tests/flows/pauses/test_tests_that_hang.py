@@ -9,7 +9,7 @@ import pytest
 
 from clients import HttpClient
 from flows import Client, PausePolicy
-from flows import client_check as checking
+from flows.checks import client_check as checking
 from flows.execution import client_test
 from flows.execution.client_test import CHECK_TIMEOUT, PAGE_TIMEOUT
 from flows.project.registry import Registry

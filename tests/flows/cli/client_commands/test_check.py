@@ -278,6 +278,24 @@ def test_a_check_of_ones_own_shows_what_it_saw(examine: Examine, project: Projec
     assert row["rate"]["remaining"] == 53
 
 
+def test_a_version_that_no_item_has_is_told(project: Project, shop: Api) -> None:
+    """Else every run would fetch every entity, and nobody would know why; each sync of the client is looked at."""
+    shop.rows = [{"id": number, "price": 9_876, "changed": None} for number in range(1, 6)]
+    shop.rows[3]["rev"] = 1
+    text = FILE.format(connect=CONNECT, listing='Listing("things", version="updated")')
+    for number, version in enumerate(("rev", "changed", "meta.at")):
+        text += f'other{number} = Sync("shop.z{number}", shop, listing=Listing("things", version="{version}"))\n'
+    project.write("syncs/shop.py", text)
+    found = project.run_here("check", "--json", SHOP_URL=shop.server.url)
+    (row,) = json.loads(found.stdout)["checks"]
+    assert (row["ok"], found.returncode, "9876" in found.stdout) == (True, 0, False)
+    assert row["warnings"] == [
+        "no listed item has a version at 'updated'; its fields are id, price, changed",
+        "shop.z1: no listed item has a version at 'changed'",
+        "shop.z2: no listed item has a version at 'meta.at'; its fields are id, price, changed",
+    ]
+
+
 @pytest.mark.parametrize(
     ("fetch", "message"),
     [
