@@ -7,6 +7,7 @@ exist once.
 
 import hashlib
 import importlib.util
+import re
 import sys
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ ENTRY_POINTS = "sync_clients"
 """The entry point group of installed distributions."""
 
 _PACKAGE = "syncs_files"
+_SECOND_TABLE = re.compile(r"Table '([^']+)' is already defined for this MetaData")
 _FOLDER_MARK = "__syncs_folder__"
 _DIGEST_MARK = "__syncs_digest__"
 #: Folders that this module has put on `sys.path`.
@@ -205,8 +207,40 @@ def _explain(error: BaseException, file: Path | None) -> str:
         if file is None or Path(error.filename).resolve() != file.resolve():
             text += f" ({error.filename}, line {error.lineno})"
     line = _line(error, file)
-    what = type(error).__name__ + (f": {text}" if text else "")
+    second = _SECOND_TABLE.match(text)
+    what = _explain_second_table(error, second[1]) if second else type(error).__name__ + (f": {text}" if text else "")
     return f"line {line}: {what}" if line else what
+
+
+def _explain_second_table(error: BaseException, name: str) -> str:
+    """Say which files declare a table of this name; SQLAlchemy names none, and advises what would hide the mistake."""
+    here: dict[str, Any] = {}
+    table, trace = None, error.__traceback__
+    while trace is not None:
+        frame = trace.tb_frame
+        if frame.f_code.co_name == "<module>":
+            here = frame.f_globals
+        # A variable of SQLAlchemy's. Where it has none, or where it was taken out again with its file, the table is this file's.
+        table = getattr(frame.f_locals.get("metadata"), "tables", {}).get(name, table)
+        trace = trace.tb_next
+    # The module that failed is no longer among the others.
+    names_of = {module.__name__: vars(module) for module in list(sys.modules.values()) if isinstance(module, ModuleType)}
+    names_of[here.get("__name__", "")] = here
+    classes = (value for names in names_of.values() for value in list(names.values()) if isinstance(value, type))
+    owner = None if table is None else next((one for one in classes if getattr(one, "__table__", None) is table), None)
+    there = here if owner is None else names_of.get(owner.__module__, here)
+    if owner is None or there is here:
+        where = "" if table is not None and owner is None else f" in {_shown_file(here)}"
+        return f"the table {name!r} is declared twice{where}; give one of the two another `__tablename__`"
+    how = f"`from {Path(there.get('__file__') or owner.__module__).stem} import {owner.__name__}`"
+    files = f"{_shown_file(here)} and {_shown_file(there)}"
+    return f"{files} both declare the table {name!r}; give one another `__tablename__`, or, if it is the same, {how}"
+
+
+def _shown_file(names: Mapping[str, Any]) -> str:
+    """Return the file of a module, by its names: from the working directory, where it is in it."""
+    path = Path(names.get("__file__") or names.get("__name__") or "?")
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def _line(error: BaseException, file: Path | None) -> int | None:

@@ -364,6 +364,28 @@ def test_a_job_type_of_a_client_that_is_declared_twice(project: Project) -> None
         load().job_type("x")
 
 
+def test_a_table_that_is_declared_twice(project: Project) -> None:
+    """Both files are named, and what to do; SQLAlchemy names none of them, and says what would hide the mistake."""
+    head = "from _base import Base\nfrom sqlmodel import Field\n"
+    table = "class {}(Base, table=True):\n    __tablename__ = '{}'\n    id: int = Field(primary_key=True)\n"
+    project.write(
+        "syncs/_base.py", "from sqlalchemy.orm import registry\nfrom sqlmodel import SQLModel\n"
+        "class Base(SQLModel, registry=registry()): pass\n",
+    )  # fmt: skip
+    project.write("syncs/_models.py", head + table.format("Cat", "cat"))
+    project.write("syncs/a.py", head + table.format("Product", "product") + "from _models import Cat\n")
+    project.write("syncs/b.py", head + table.format("Product", "product"))
+    project.write("syncs/c.py", head + table.format("Kitten", "cat"))
+    project.write("syncs/d.py", head + table.format("One", "thing") + table.format("Two", "thing"))
+    assert [str(broken) for broken in load().broken] == [
+        "syncs/b.py: line 3: syncs/b.py and syncs/a.py both declare the table 'product'; give one another `__tablename__`, or, "
+        "if it is the same, `from a import Product`",
+        "syncs/c.py: line 3: syncs/c.py and syncs/_models.py both declare the table 'cat'; give one another `__tablename__`, or, "
+        "if it is the same, `from _models import Cat`",
+        "syncs/d.py: line 6: the table 'thing' is declared twice in syncs/d.py; give one of the two another `__tablename__`",
+    ]
+
+
 def test_threads_that_load_at_once_all_find_everything(project: Project) -> None:
     """A file that one thread is half through importing is not taken for an empty one by another."""
     text = f"import time\n{HEAD}{client('a')}time.sleep(0.05)\n{sync('a.x')}"
