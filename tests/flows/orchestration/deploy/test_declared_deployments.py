@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,6 +67,8 @@ def nightly(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     """The shared server, on which nothing of this is left in the end."""
     monkeypatch.setenv("PREFECT_HOME", str(project.home))  # where this process finds the auth string
     monkeypatch.chdir(ROOT)
+    # Python takes a file that was written again in the same second, with the same length, for the one that it has compiled.
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     found = Nightly(project, tmp_path / "nightly.py", [ROOT / "syncs", Path(project.environment["SYNCS_PATH"])])
     yield found
     found.file.unlink(missing_ok=True)
