@@ -5,6 +5,7 @@ import contextlib
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from queue import SimpleQueue
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -27,13 +28,17 @@ def stop_on_signals(stop: threading.Event, *, active: bool = True) -> Iterator[N
         yield
         return
     before = {number: signal.getsignal(number) for number in _SIGNALS}
+    # A handler may interrupt its thread inside the lock of `stop`, so it may take none; `put` of a SimpleQueue is made for that.
+    heard: SimpleQueue[bool] = SimpleQueue()
+    listener = threading.Thread(target=_set_when_heard, args=(heard, stop), name="signals", daemon=True)
+    listener.start()
 
     def restore() -> None:
         for number, handler in before.items():
             signal.signal(number, handler)
 
     def set_stop(*_: object) -> None:
-        stop.set()
+        heard.put(True)
         restore()
 
     for number in _SIGNALS:
@@ -42,6 +47,13 @@ def stop_on_signals(stop: threading.Event, *, active: bool = True) -> Iterator[N
         yield
     finally:
         restore()
+        heard.put(False)
+        listener.join(1)
+
+
+def _set_when_heard(heard: SimpleQueue[bool], stop: threading.Event) -> None:
+    if heard.get():
+        stop.set()
 
 
 async def in_thread(work: Callable[[], T], stop: threading.Event) -> T:

@@ -20,7 +20,7 @@ def check_paths(where: Mapping[str, str] | None) -> None:
 def where_sql(dialect: str, column: str, where: Mapping[str, str] | None) -> tuple[str, dict[str, Any]]:
     """Return the conditions as SQL that begins with AND, and the values of its parameters.
 
-    SQLAlchemy makes them, as for the bulk commands; whoever does not filter does not wait for it.
+    SQLAlchemy makes them, as for the bulk commands; it is imported only when there is a filter.
 
     Args:
         dialect: sqlite or postgresql.

@@ -138,7 +138,7 @@ def test_port_of_the_page() -> None:
 
 
 def test_what_is_written_to_the_database_is_worked(database_url: str) -> None:
-    """Whoever writes there decides what the next worker gets."""
+    """A payload that is changed in the table is what the next worker gets."""
     store = JobStore(Database(database_url))
     enqueue(store, ["a"])
     change(store, "UPDATE job SET payload = '\"theirs\"'")

@@ -3,6 +3,9 @@
 import asyncio
 import os
 import signal
+import subprocess
+import sys
+import textwrap
 import threading
 
 import pytest
@@ -49,3 +52,25 @@ def test_cancelled_caller_lets_the_work_end() -> None:
         assert ended.is_set()
 
     asyncio.run(main())
+
+
+LOCKED = """
+    import os, signal, threading, time
+    from flows.orchestration.cancellation import stop_on_signals
+
+    stop = threading.Event()
+    with stop_on_signals(stop):
+        # A signal in the middle of the event's own lock.
+        with stop._cond:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0)
+        stop.wait(30)
+    raise SystemExit(0 if stop.is_set() else 1)
+"""
+
+
+def test_a_signal_inside_the_lock_of_the_event_is_heard() -> None:
+    """A signal may come while the main thread holds the lock of the very event that it sets."""
+    program = textwrap.dedent(LOCKED)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
