@@ -123,3 +123,9 @@ class NaiveTime(JobsError, ValueError):
 
 class PayloadError(JobsError, ValueError):
     """A payload is not JSON or is larger than a job may carry."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error; of SQLAlchemy's, that of the driver's own, without the statement and its values."""
+    lines = str(getattr(error, "orig", None) or error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from jobs.errors import DatabaseUnavailable
+from jobs.errors import DatabaseUnavailable, first_line
 
 _SQLITE = re.compile(r"sqlite(?:\+pysqlite)?:///([^?]+)")
 _POSTGRESQL = re.compile(r"postgres(?:ql)?(?:\+psycopg)?(://.*)")
@@ -62,7 +62,7 @@ class Reader:
                 cursor.execute(statement, values)
                 found: list[tuple[Any, ...]] = cursor.fetchall()
         except self._errors as error:
-            raise DatabaseUnavailable(f"the database cannot be read: {_first_line(error)}") from error
+            raise DatabaseUnavailable(f"the database cannot be read: {first_line(error)}") from error
         return found
 
     @contextmanager
@@ -148,7 +148,3 @@ def _opened(url: str) -> Iterator[Reader]:
 def _head() -> str:
     """Return the version of the tables that this code needs, as `jobs.schema.upgrade.HEAD`, which imports SQLAlchemy."""
     return max(path.name for path in _VERSIONS.glob("[0-9]*.py"))[:4]
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

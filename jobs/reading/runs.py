@@ -6,6 +6,7 @@ from typing import Any
 
 from jobs.reading.reader import Reader, moment
 
+#: These and `LOST` as in `jobs.listing.runs`, which imports SQLAlchemy; a test compares them.
 RUNNING, INTERRUPTED = "running", "interrupted"
 
 LOST = "its process ended without a result"

@@ -9,7 +9,7 @@ from sqlalchemy.exc import DBAPIError, NoSuchTableError, SQLAlchemyError
 from sqlalchemy.schema import CreateColumn, sort_tables
 
 from jobs.db.database import Database
-from jobs.errors import TableMismatch
+from jobs.errors import TableMismatch, first_line
 from jobs.schema.job_tables import metadata, record
 from jobs.schema.upgrade import VERSION_TABLE, migration_lock
 from jobs.typed_tables.target_table import bare_type
@@ -57,7 +57,7 @@ def make_tables(db: Database, tables: Sequence[Table]) -> list[tuple[str, str]]:
         if error.connection_invalidated:
             raise
         raise TableMismatch(
-            f"{db.name} refuses to make or change {', '.join(one.name for one in tables)}: {_first_line(error)}; "
+            f"{db.name} refuses to make or change {', '.join(one.name for one in tables)}: {first_line(error)}; "
             "give this user the right to, or let the owner of the tables do it"
         ) from error
 
@@ -100,7 +100,7 @@ def _missing(connection: Connection, tables: Sequence[Table], where: str) -> lis
             there = {column["name"]: column for column in inspector.get_columns(table.name, schema=table.schema)}
             key = set(inspector.get_pk_constraint(table.name, schema=table.schema)["constrained_columns"])
         except (NoSuchTableError, SQLAlchemyError) as error:
-            raise TableMismatch(f"{where}: the table {table.fullname} cannot be looked at: {_first_line(error)}") from error
+            raise TableMismatch(f"{where}: the table {table.fullname} cannot be looked at: {first_line(error)}") from error
         _check_key(table, key, where)
         lacks = [column.name for column in table.columns if column.name not in there]
         for name in lacks:
@@ -184,8 +184,3 @@ def _add_column(connection: Connection, table: Table, name: str) -> None:
         kind.create(connection, checkfirst=True)  # of PostgreSQL; it does nothing elsewhere
     where = dialect.identifier_preparer.format_table(table)
     connection.execute(text(f"ALTER TABLE {where} ADD COLUMN {CreateColumn(column).compile(dialect=dialect)}"))
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(getattr(error, "orig", None) or error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

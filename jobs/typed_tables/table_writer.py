@@ -18,6 +18,7 @@ from sqlalchemy.exc import (
 )
 
 from jobs.db.database import Database
+from jobs.errors import first_line
 from jobs.typed_tables.target_table import TableRow, TargetTable, parameter
 from jobs.typed_tables.upsert import Upsert
 
@@ -199,17 +200,12 @@ class _refusals:  # noqa: N801 - a context manager
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if isinstance(error, IntegrityError | DataError | ProgrammingError | NotSupportedError):
-            raise RowsRefused(_first_line(error.orig)) from error
+            raise RowsRefused(first_line(error)) from error
         if isinstance(error, OperationalError) and _LACKS.search(str(error.orig)):
             # SQLite's word for a table or column that somebody has dropped meanwhile.
-            raise RowsRefused(_first_line(error.orig)) from error
+            raise RowsRefused(first_line(error)) from error
         if isinstance(error, StatementError) and not isinstance(error, DBAPIError):
             # A type of the project's own refused a value.
-            raise RowsRefused(_first_line(error.orig)) from error
+            raise RowsRefused(first_line(error)) from error
         if isinstance(error, OverflowError | ValueError):
-            raise RowsRefused(_first_line(error)) from error
-
-
-def _first_line(error: BaseException | None) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+            raise RowsRefused(first_line(error)) from error

@@ -1,7 +1,7 @@
 """Creates, updates and deletes the deployments that need no `prefect.yaml`: the project's own, and one for each sync.
 
-An update is a PATCH, which leaves alone what a person switched in the UI: a second POST of a deployment switches its schedules on
-again (3.9.1).
+An update is a PATCH, which leaves alone what a person switched in the UI: a second POST of a deployment makes schedules without a
+slug anew, and switches them on (3.9.1).
 """
 
 import hashlib

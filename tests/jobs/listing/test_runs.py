@@ -112,3 +112,8 @@ def test_runs_are_kept_like_jobs(store: JobStore) -> None:
 def test_reading_repeats_what_writing_says() -> None:
     """`jobs.reading` imports no SQLAlchemy, so that it repeats the words."""
     assert (reading.RUNNING, reading.INTERRUPTED, reading.LOST) == (RUNNING, INTERRUPTED, LOST)
+
+
+def test_readers_use_the_same_words() -> None:
+    """What reads without SQLAlchemy has its own copy of them."""
+    assert (reading.RUNNING, reading.INTERRUPTED, reading.LOST) == (RUNNING, INTERRUPTED, LOST)
