@@ -62,12 +62,11 @@ class Call:
 
 def text(value: Any) -> str:
     """Return a literal as ruff writes it."""
-    if isinstance(value, str):
-        body = repr(value)[1:-1]
-        if '"' in value:
-            return repr(value) if "'" not in value else '"' + body.replace("\\'", "'").replace('"', '\\"') + '"'
-        return '"' + body.replace("\\'", "'") + '"'
-    return repr(value)
+    if not isinstance(value, str) or ('"' in value and "'" not in value):
+        return repr(value)
+    # With both quotes in it, `repr` puts a backslash before each single one, and before no other.
+    body = repr("'\"" + value)[len("'\\'\"") : -1]
+    return '"' + body.replace("\\'", "'").replace('"', '\\"') + '"'
 
 
 def paginator_call(paginator: Paginator) -> Call:
